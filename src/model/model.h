@@ -1,0 +1,103 @@
+// A model as the engine sees it: a configuration and named weights, whatever file they came from.
+#ifndef TIDAL_MODEL_MODEL_H_
+#define TIDAL_MODEL_MODEL_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "gguf/gguf_file.h"
+#include "quant/dtype.h"
+
+namespace tidal {
+
+// Which elements of a head rotate together: (2i, 2i+1), as Llama GGUFs store them, or (i, i +
+// rope_dim/2), as Qwen does.
+enum class RopeStyle : uint8_t { kInterleaved, kHalf };
+
+struct ModelConfig {
+  std::string architecture;     // general.architecture: "llama", "qwen2"
+  std::string name;             // general.name, may be empty
+  int32_t num_layers = 0;       // {arch}.block_count
+  int32_t model_dim = 0;        // {arch}.embedding_length
+  int32_t ffn_dim = 0;          // {arch}.feed_forward_length
+  int32_t num_heads = 0;        // {arch}.attention.head_count
+  int32_t num_kv_heads = 0;     // {arch}.attention.head_count_kv, else num_heads
+  int32_t head_dim = 0;         // {arch}.attention.key_length, else model_dim / num_heads
+  int32_t rope_dim = 0;         // {arch}.rope.dimension_count, else head_dim
+  int32_t vocab_size = 0;       // rows of token_embd
+  int32_t trained_seq_len = 0;  // {arch}.context_length
+  float rms_norm_eps = 0;       // {arch}.attention.layer_norm_rms_epsilon
+  float rope_theta = 10000;     // {arch}.rope.freq_base
+  RopeStyle rope_style = RopeStyle::kInterleaved;
+  // Per-pair multipliers of the inverse frequencies, [rope_dim/2], from rope_freqs.weight (each
+  // frequency is divided by its entry) and {arch}.rope.scaling.type "linear" (all divided by the
+  // factor); empty: none.
+  std::vector<float> rope_freq_divisors;
+
+  int32_t gqa_ratio() const { return num_heads / num_kv_heads; }
+  float attn_scale() const;  // 1 / sqrt(head_dim)
+};
+
+// A matrix [rows, cols], row-major, or a vector (rows 1), packed as in the file. Points into the
+// model's mapping.
+struct TensorView {
+  std::string name;  // the file's name for it, for messages
+  DType dtype = DType::kF32;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  const std::byte* data = nullptr;
+  bool present() const { return data != nullptr; }
+  int64_t bytes() const { return BytesOf(dtype, rows * cols); }
+};
+
+struct LayerWeights {
+  TensorView attn_norm;    // F32 [model_dim]
+  TensorView attn_q;       // [num_heads * head_dim, model_dim]
+  TensorView attn_k;       // [num_kv_heads * head_dim, model_dim]
+  TensorView attn_v;       // [num_kv_heads * head_dim, model_dim]
+  TensorView attn_q_bias;  // F32, absent where the architecture has none
+  TensorView attn_k_bias;
+  TensorView attn_v_bias;
+  TensorView attn_output;  // [model_dim, num_heads * head_dim]
+  TensorView ffn_norm;     // F32 [model_dim]
+  TensorView ffn_gate;     // [ffn_dim, model_dim]
+  TensorView ffn_up;       // [ffn_dim, model_dim]
+  TensorView ffn_down;     // [model_dim, ffn_dim]
+};
+
+struct ModelWeights {
+  TensorView token_embd;   // [vocab_size, model_dim]
+  TensorView output_norm;  // F32 [model_dim]
+  TensorView
+      output;  // [vocab_size, model_dim]; the same view as token_embd where the model ties them
+  bool tied_output = false;
+  std::vector<LayerWeights> layers;
+};
+
+class Model {
+ public:
+  // Opens and checks a GGUF model: architecture, every count against sane bounds and each other,
+  // every tensor's name, type and shape, norms and biases being F32. Errors as GgufFile::Open;
+  // kUnsupported lists what is supported.
+  static Result<Model> Load(const std::string& path);
+
+  const ModelConfig& config() const { return config_; }
+  const ModelWeights& weights() const { return weights_; }
+  const GgufFile& gguf() const { return *gguf_; }
+  int64_t num_parameters() const;
+  int64_t weight_bytes() const;  // of all tensors that are used, once each
+
+ private:
+  Model() = default;
+  std::unique_ptr<GgufFile> gguf_;  // owns the mapping that the views point into
+  ModelConfig config_;
+  ModelWeights weights_;
+};
+
+}  // namespace tidal
+
+#endif  // TIDAL_MODEL_MODEL_H_

@@ -1,0 +1,80 @@
+// Text to token ids and back, as the model's file defines it.
+#ifndef TIDAL_TOKENIZER_TOKENIZER_H_
+#define TIDAL_TOKENIZER_TOKENIZER_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "gguf/gguf_file.h"
+
+namespace tidal {
+
+using TokenId = int32_t;
+inline constexpr TokenId kNoToken = -1;
+
+enum class SpecialTokens : uint8_t {
+  kParse,
+  kAsText
+};  // does "<|im_end|>" in the text become one token?
+enum class AddBos : uint8_t { kModelDefault, kNever };
+
+// Thread-safe: const methods may be called from any thread.
+class Tokenizer {
+ public:
+  // Errors: kCorrupt (missing or ill-typed keys, ids out of range, byte tokens like "<0x-1>"),
+  // kUnsupported (a tokenizer model or pre-tokenizer that is not known; the message lists those
+  // that are).
+  static Result<std::unique_ptr<Tokenizer>> FromGguf(const GgufFile& file);
+  ~Tokenizer();
+
+  // Never fails on any bytes: invalid UTF-8 is tokenized byte by byte. Linear in text.size().
+  std::vector<TokenId> Tokenize(std::string_view text,
+                                SpecialTokens special = SpecialTokens::kParse,
+                                AddBos bos = AddBos::kModelDefault) const;
+
+  // The bytes of one token; control tokens give "" unless `show_special`. REQUIRES: 0 <= id <
+  // vocab_size().
+  std::string_view TokenBytes(TokenId id, bool show_special = false) const;
+  // All tokens' bytes joined; may hold invalid UTF-8 where the tokens do.
+  std::string Detokenize(std::span<const TokenId> ids, bool show_special = false) const;
+
+  int32_t vocab_size() const;
+  TokenId bos() const;  // kNoToken where the model has none
+  TokenId eos() const;
+  TokenId newline() const;  // the token of "\n", kNoToken where it is not one token
+  bool adds_bos() const;
+  bool IsEndOfGeneration(TokenId id)
+      const;  // eos, eot and the like ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", ...)
+  bool IsControl(TokenId id) const;
+
+ private:
+  Tokenizer();
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Turns tokens into text piece by piece, holding back bytes that are not yet a whole UTF-8
+// character.
+class IncrementalDetokenizer {
+ public:
+  explicit IncrementalDetokenizer(const Tokenizer& tokenizer, bool show_special = false);
+  // The text that became complete; may be empty. Bytes that can never become valid UTF-8 come out
+  // as U+FFFD.
+  std::string Push(TokenId id);
+  // What is left at the end (an incomplete character becomes U+FFFD).
+  std::string Finish();
+
+ private:
+  const Tokenizer* tokenizer_;
+  bool show_special_;
+  std::string pending_;
+};
+
+}  // namespace tidal
+
+#endif  // TIDAL_TOKENIZER_TOKENIZER_H_
