@@ -1,0 +1,154 @@
+// The engine: requests in, tokens out. The only loop of the program lives here: schedule, step,
+// sample, commit.
+//
+// A sequence is a KV cache with the tokens that filled it. A request runs on a sequence and leaves
+// its tokens there, so the next request on it (a chat's next turn, a benchmark's next repetition)
+// reuses the longest common prefix. Threads: one thread calls an Engine; RequestStop may be called
+// from any thread and from a signal handler.
+#ifndef TIDAL_ENGINE_ENGINE_H_
+#define TIDAL_ENGINE_ENGINE_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "attention/attention_plan.h"
+#include "base/status.h"
+#include "executor/options.h"
+#include "model/model.h"
+#include "sampler/sampler.h"
+#include "tokenizer/tokenizer.h"
+
+namespace tidal {
+
+struct EngineOptions {
+  std::string model_path;
+  std::string device = "cpu";  // --device
+  int32_t ctx_size = 0;        // tokens per sequence; 0: what the model was trained with
+  int32_t num_threads = 0;     // 0: the cores that this process may use
+  Isa isa = Isa::kAuto;
+  Precision precision = Precision::kFast;
+  CacheType k_cache_type = CacheType::kF16;
+  CacheType v_cache_type = CacheType::kF16;
+  int32_t max_batch_tokens = 512;  // rows of one step: the prefill chunk (-b, -ub)
+  int32_t max_sequences = 1;       // open at the same time; each may grow to ctx_size
+};
+
+// Told while loading: share done in [0, 1] and what is being done.
+using ProgressFn = std::function<void(double fraction, const char* what)>;
+
+using SequenceId = int32_t;
+using RequestId = int64_t;
+
+struct Request {
+  std::vector<TokenId>
+      prompt;               // all of it, also what the sequence already holds; at least one token
+  int32_t max_tokens = -1;  // to generate; -1: until the context is full; 0: prefill only
+  SamplingParams sampling;
+  AttentionPlan attention;
+  bool ignore_eos = false;  // generate on after an end-of-generation token
+  int32_t logprobs = 0;     // the N best per generated token
+  int32_t score_top =
+      -1;  // >= 0: score the prompt (Event::Kind::kScore per token), N best per position
+  int32_t score_prefill = -1;  // with score_top: the first N tokens are prefilled, each later one
+                               // is decoded as a row of its own; -1: all are prefilled
+};
+
+enum class FinishReason : uint8_t {
+  kStop,    // an end-of-generation token
+  kLength,  // max_tokens, or the context is full
+  kCancelled,
+};
+const char* NameOf(FinishReason reason);  // "stop", "length", "cancelled"
+
+struct Timings {
+  int32_t prompt_tokens = 0;  // of the request
+  int32_t reused_tokens = 0;  // of these, found in the sequence's cache
+  double prompt_ms = 0;       // from submission to the last prefill step's end
+  int32_t predicted_tokens = 0;
+  double predicted_ms = 0;  // of the decode steps; the first token comes with the prefill
+};
+
+struct Event {
+  enum class Kind : uint8_t {
+    kPrefill,  // prompt tokens done so far: timings.prompt_tokens of the request, `done` of these
+    kScore,  // one per prompt position, in order: `top`, and for all but the last `logprob` of the
+             // next token
+    kToken,  // a generated token: token, logprob, top (if asked for)
+    kFinished,  // the last event of a request: reason, timings
+  };
+  Kind kind;
+  RequestId request = 0;
+  int32_t done = 0;
+  TokenId token = kNoToken;
+  float logprob = 0;  // of `token` (kToken), of the next prompt token (kScore)
+  std::vector<TokenLogprob> top;
+  FinishReason reason = FinishReason::kStop;
+  Timings timings;
+};
+
+// What the steps since the last TakeProfile cost, by part of the step (executors add up;
+// milliseconds of wall time).
+struct StepProfile {
+  int64_t steps = 0;
+  double total_ms = 0;
+  double attention_ms = 0;  // of it, reading the cache
+  double logits_ms = 0;
+  int64_t bytes = 0;  // weights and cache that the steps had to read
+};
+
+struct MemoryUse {
+  int64_t file_bytes = 0;    // mapped, shared with the page cache
+  int64_t weight_bytes = 0;  // repacked copies
+  int64_t kv_bytes = 0;      // the whole pool
+  int64_t kv_bytes_per_token = 0;
+};
+
+class Engine {
+ public:
+  // Loads the model, makes the executor and the cache. Errors: those of Model::Load and
+  // Tokenizer::FromGguf; kInvalidArgument (an option, a context beyond the model's); kOutOfMemory
+  // (with the largest context that fits).
+  static Result<std::unique_ptr<Engine>> Create(const EngineOptions& options,
+                                                const ProgressFn& progress);
+  ~Engine();
+
+  const Model& model() const;
+  const Tokenizer& tokenizer() const;
+  int32_t ctx_size() const;
+  int32_t num_threads() const;
+  Isa isa() const;  // the one in use, never kAuto
+  MemoryUse memory() const;
+
+  // kOutOfMemory where max_sequences are open. Closing one with a running request cancels that.
+  Result<SequenceId> OpenSequence();
+  void CloseSequence(SequenceId sequence);
+  // How many tokens the sequence's cache holds.
+  int32_t CachedTokens(SequenceId sequence) const;
+
+  // Queues a request; it runs in later Steps. One request at a time on a sequence. Errors:
+  // kInvalidArgument (empty prompt, ids outside the vocabulary, a prompt longer than the context
+  // (both numbers are named), sampling values).
+  Result<RequestId> Submit(SequenceId sequence, Request request);
+  // Its kFinished (kCancelled) comes with the next Step; the tokens so far stay in the sequence.
+  void Cancel(RequestId request);
+  bool idle() const;  // no request is queued or running
+
+  // Runs one step over the rows of all running requests and appends what happened to `events`. Does
+  // nothing when idle.
+  Status Step(std::vector<Event>* events);
+
+  StepProfile TakeProfile();
+
+ private:
+  Engine();
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tidal
+
+#endif  // TIDAL_ENGINE_ENGINE_H_
