@@ -1,0 +1,198 @@
+#include "quant/dtype.h"
+
+#include <cstring>
+#include <iterator>
+#include <string>
+
+#include "base/check.h"
+#include "base/float16.h"
+#include "quant/quant_blocks.h"
+
+namespace tidal {
+namespace {
+
+// Indexed by DType.
+constexpr DTypeInfo kInfos[] = {
+    {"F32", 0, 1, 4},
+    {"F16", 1, 1, 2},
+    {"BF16", 30, 1, 2},
+    {"Q4_0", 2, kQuantBlockSize, sizeof(BlockQ4_0)},
+    {"Q4_1", 3, kQuantBlockSize, sizeof(BlockQ4_1)},
+    {"Q5_0", 6, kQuantBlockSize, sizeof(BlockQ5_0)},
+    {"Q8_0", 8, kQuantBlockSize, sizeof(BlockQ8_0)},
+    {"Q4_K", 12, kSuperBlockSize, sizeof(BlockQ4_K)},
+    {"Q5_K", 13, kSuperBlockSize, sizeof(BlockQ5_K)},
+    {"Q6_K", 14, kSuperBlockSize, sizeof(BlockQ6_K)},
+};
+static_assert(std::size(kInfos) == kNumDTypes);
+
+// Types that files have and we do not read, so that the error can say which one it met.
+struct ForeignType {
+  uint32_t ggml_type;
+  const char* name;
+};
+constexpr ForeignType kForeignTypes[] = {
+    {7, "Q5_1"},    {9, "Q8_1"},     {10, "Q2_K"},  {11, "Q3_K"},   {15, "Q8_K"},  {16, "IQ2_XXS"},
+    {17, "IQ2_XS"}, {18, "IQ3_XXS"}, {19, "IQ1_S"}, {20, "IQ4_NL"}, {21, "IQ3_S"}, {22, "IQ2_S"},
+    {23, "IQ4_XS"}, {24, "I8"},      {25, "I16"},   {26, "I32"},    {27, "I64"},   {28, "F64"},
+    {29, "IQ1_M"},  {34, "TQ1_0"},   {35, "TQ2_0"}, {39, "MXFP4"},
+};
+
+// The dequantisers below keep the order of operations that the format's definition has, so that
+// every float32 result is reproducible to the bit (the build turns contraction into fused
+// operations off for this folder).
+
+void Dequantize(const BlockQ4_0& block, float* x) {
+  const float d = F16ToF32(block.d);
+  for (int i = 0; i < kQuantBlockSize / 2; ++i) {
+    x[i] = static_cast<float>((block.qs[i] & 15) - 8) * d;
+    x[i + 16] = static_cast<float>((block.qs[i] >> 4) - 8) * d;
+  }
+}
+
+void Dequantize(const BlockQ4_1& block, float* x) {
+  const float d = F16ToF32(block.d);
+  const float m = F16ToF32(block.m);
+  for (int i = 0; i < kQuantBlockSize / 2; ++i) {
+    x[i] = static_cast<float>(block.qs[i] & 15) * d + m;
+    x[i + 16] = static_cast<float>(block.qs[i] >> 4) * d + m;
+  }
+}
+
+void Dequantize(const BlockQ5_0& block, float* x) {
+  const float d = F16ToF32(block.d);
+  uint32_t high = 0;
+  std::memcpy(&high, block.qh, sizeof(high));
+  for (int i = 0; i < kQuantBlockSize / 2; ++i) {
+    const int low_q = (block.qs[i] & 15) | static_cast<int>(((high >> i) & 1u) << 4);
+    const int high_q = (block.qs[i] >> 4) | static_cast<int>(((high >> (i + 16)) & 1u) << 4);
+    x[i] = static_cast<float>(low_q - 16) * d;
+    x[i + 16] = static_cast<float>(high_q - 16) * d;
+  }
+}
+
+void Dequantize(const BlockQ8_0& block, float* x) {
+  const float d = F16ToF32(block.d);
+  for (int i = 0; i < kQuantBlockSize; ++i) x[i] = static_cast<float>(block.qs[i]) * d;
+}
+
+void Dequantize(const BlockQ4_K& block, float* x) {
+  uint8_t scales[8];
+  uint8_t mins[8];
+  UnpackKScales(block.scales, scales, mins);
+  for (int g = 0; g < 8; ++g) {
+    const float scale = F16ToF32(block.d) * static_cast<float>(scales[g]);
+    const float min = F16ToF32(block.dmin) * static_cast<float>(mins[g]);
+    const uint8_t* run = block.qs + 32 * (g / 2);
+    const int shift = 4 * (g % 2);
+    for (int i = 0; i < 32; ++i) {
+      x[32 * g + i] = scale * static_cast<float>((run[i] >> shift) & 15) - min;
+    }
+  }
+}
+
+void Dequantize(const BlockQ5_K& block, float* x) {
+  uint8_t scales[8];
+  uint8_t mins[8];
+  UnpackKScales(block.scales, scales, mins);
+  for (int g = 0; g < 8; ++g) {
+    const float scale = F16ToF32(block.d) * static_cast<float>(scales[g]);
+    const float min = F16ToF32(block.dmin) * static_cast<float>(mins[g]);
+    const uint8_t* run = block.qs + 32 * (g / 2);
+    const int shift = 4 * (g % 2);
+    for (int i = 0; i < 32; ++i) {
+      const int q = ((run[i] >> shift) & 15) | (((block.qh[i] >> g) & 1) << 4);
+      x[32 * g + i] = scale * static_cast<float>(q) - min;
+    }
+  }
+}
+
+void Dequantize(const BlockQ6_K& block, float* x) {
+  const float d = F16ToF32(block.d);
+  for (int e = 0; e < kSuperBlockSize; ++e) {
+    const int half = e / 128;  // which run of 64 low and 32 high bytes
+    const int quarter = e / 32 % 4;
+    const int i = e % 32;
+    const int low = (block.ql[64 * half + 32 * (quarter % 2) + i] >> (4 * (quarter / 2))) & 15;
+    const int high = (block.qh[32 * half + i] >> (2 * quarter)) & 3;
+    const float scale = d * static_cast<float>(block.scales[e / 16]);
+    x[e] = scale * static_cast<float>((low | (high << 4)) - 32);
+  }
+}
+
+template <typename Block>
+void DequantizeBlocks(const std::byte* src, float* dst, int64_t n, int64_t quant_block_size) {
+  for (int64_t done = 0; done < n; done += quant_block_size) {
+    Block block;  // a copy, because src may have any alignment
+    std::memcpy(&block, src, sizeof(block));
+    Dequantize(block, dst + done);
+    src += sizeof(block);
+  }
+}
+
+template <typename Convert>
+void WidenHalves(const std::byte* src, float* dst, int64_t n, Convert convert) {
+  for (int64_t i = 0; i < n; ++i) {
+    uint16_t bits = 0;
+    std::memcpy(&bits, src + sizeof(bits) * static_cast<size_t>(i), sizeof(bits));
+    dst[i] = convert(bits);
+  }
+}
+
+}  // namespace
+
+const DTypeInfo& InfoOf(DType dtype) { return kInfos[static_cast<size_t>(dtype)]; }
+
+int64_t BytesOf(DType dtype, int64_t elements) {
+  const DTypeInfo& info = InfoOf(dtype);
+  TIDAL_CHECK(elements >= 0 && elements % info.quant_block_size == 0,
+              "{} elements are not whole {} blocks of {}", elements, info.name,
+              info.quant_block_size);
+  return elements / info.quant_block_size * info.quant_block_bytes;
+}
+
+Result<DType> DTypeFromGgml(uint32_t ggml_type) {
+  std::string supported;
+  for (int i = 0; i < kNumDTypes; ++i) {
+    if (kInfos[i].ggml_type == ggml_type) return static_cast<DType>(i);
+    supported += fmt::format("{}{}", i == 0 ? "" : ", ", kInfos[i].name);
+  }
+  for (const ForeignType& foreign : kForeignTypes) {
+    if (foreign.ggml_type != ggml_type) continue;
+    return Unsupported("type {} (number {}) is not supported; supported are {}", foreign.name,
+                       ggml_type, supported);
+  }
+  return Unsupported("type number {} is not known; supported are {}", ggml_type, supported);
+}
+
+void DequantizeRow(DType dtype, const void* src, float* dst, int64_t n) {
+  const auto* bytes = static_cast<const std::byte*>(src);
+  const int64_t size = InfoOf(dtype).quant_block_size;
+  TIDAL_CHECK(n >= 0 && n % size == 0, "{} elements are not whole {} blocks of {}", n,
+              NameOf(dtype), size);
+  switch (dtype) {
+    case DType::kF32:
+      if (n > 0) std::memcpy(dst, src, sizeof(float) * static_cast<size_t>(n));
+      return;
+    case DType::kF16:
+      return WidenHalves(bytes, dst, n, F16ToF32);
+    case DType::kBF16:
+      return WidenHalves(bytes, dst, n, Bf16ToF32);
+    case DType::kQ4_0:
+      return DequantizeBlocks<BlockQ4_0>(bytes, dst, n, size);
+    case DType::kQ4_1:
+      return DequantizeBlocks<BlockQ4_1>(bytes, dst, n, size);
+    case DType::kQ5_0:
+      return DequantizeBlocks<BlockQ5_0>(bytes, dst, n, size);
+    case DType::kQ8_0:
+      return DequantizeBlocks<BlockQ8_0>(bytes, dst, n, size);
+    case DType::kQ4_K:
+      return DequantizeBlocks<BlockQ4_K>(bytes, dst, n, size);
+    case DType::kQ5_K:
+      return DequantizeBlocks<BlockQ5_K>(bytes, dst, n, size);
+    case DType::kQ6_K:
+      return DequantizeBlocks<BlockQ6_K>(bytes, dst, n, size);
+  }
+}
+
+}  // namespace tidal
