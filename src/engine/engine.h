@@ -8,7 +8,6 @@
 #ifndef TIDAL_ENGINE_ENGINE_H_
 #define TIDAL_ENGINE_ENGINE_H_
 
-#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>

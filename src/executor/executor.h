@@ -1,0 +1,77 @@
+// What a backend does for a transformer step: a handful of coarse operations, so that each backend
+// fuses as it likes.
+//
+// An executor owns everything that lives on its device: packed weights, activations, the KV cache's
+// memory, threads or streams. Operations of one step are issued in order by one thread and may be
+// asynchronous: a CPU runs each at once, a device enqueues it. A failure inside one is kept and
+// returned by EndStep. How CUDA and sparse plans fit: docs/architecture.md.
+#ifndef TIDAL_EXECUTOR_EXECUTOR_H_
+#define TIDAL_EXECUTOR_EXECUTOR_H_
+
+#include <cstdint>
+#include <span>
+
+#include "base/status.h"
+#include "executor/options.h"
+#include "scheduler/step_batch.h"
+
+namespace tidal {
+
+// What a row's attention reads.
+enum class AttendTo : uint8_t {
+  kEverything,  // all visible tokens
+  kSets,        // the sets that Choose left for the sequence in this step
+};
+
+// Time and bytes of the steps since the last TakeProfile. Milliseconds of wall time.
+struct ExecutorProfile {
+  double attention_ms = 0;
+  double logits_ms = 0;
+  int64_t bytes = 0;  // weights and cache read, by formula: what the step had to move once
+};
+
+struct ExecutorMemory {
+  int64_t weight_bytes = 0;   // packed copies
+  int64_t kv_bytes = 0;       // reserved for all pages
+  int64_t kv_page_bytes = 0;  // of one page, all layers
+};
+
+class Executor {
+ public:
+  virtual ~Executor() = default;
+
+  // Starts a step. The batch is alive and unchanged until EndStep. REQUIRES: 1 <= rows <= the limit
+  // given at creation, tokens within the vocabulary, page ids within the pool.
+  virtual void BeginStep(const StepBatch& batch) = 0;
+  // Rows of the residual stream from the token embeddings.
+  virtual void Embed() = 0;
+  // Norm, Q, K and V with their biases, RoPE; appends K and V to the cache (and seals the key index
+  // of full pages).
+  virtual void AttentionInputs(int32_t layer) = 0;
+  // Scores the visible keys for the rows of these sequences (indexes into batch.sequences) and
+  // leaves their sets for this layer and those that reuse it. REQUIRES: SupportsPlan of each one's
+  // plan.
+  virtual void Choose(int32_t layer, std::span<const int32_t> sequences) = 0;
+  // Attention of the rows of these sequences; each row is attended exactly once per layer.
+  virtual void Attend(int32_t layer, AttendTo what, std::span<const int32_t> sequences) = 0;
+  // Output projection, added to the residual stream.
+  virtual void AttentionOutput(int32_t layer) = 0;
+  // Norm, gate and up, SiLU, down, added to the residual stream.
+  virtual void FeedForward(int32_t layer) = 0;
+  // Final norm and vocabulary logits of some of the batch's rows, to host memory [rows.size(),
+  // vocab_size]. Synchronous: an error is that of the first operation of the step that failed.
+  // REQUIRES: at most max_logit_rows() rows.
+  virtual Status Logits(std::span<const int32_t> rows, float* logits) = 0;
+  // Waits for the step's work. The error of the first operation that failed, if any.
+  virtual Status EndStep() = 0;
+
+  // Whether rows with this plan can run here; kUnsupported says why not.
+  virtual Status SupportsPlan(const AttentionPlan& plan) const = 0;
+  virtual int32_t max_logit_rows() const = 0;
+  virtual ExecutorMemory memory() const = 0;
+  virtual ExecutorProfile TakeProfile() = 0;
+};
+
+}  // namespace tidal
+
+#endif  // TIDAL_EXECUTOR_EXECUTOR_H_

@@ -1,0 +1,56 @@
+#include "scheduler/scheduler.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace tidal {
+namespace {
+
+bool IsDecode(const ScheduledSequence& sequence) { return sequence.kv_len >= sequence.full_until; }
+
+void AppendRows(const ScheduledSequence& sequence, int32_t q_len, StepBatch* batch) {
+  const int32_t num_tokens = static_cast<int32_t>(sequence.tokens.size());
+  StepSequence entry;
+  entry.row_begin = batch->num_rows();
+  entry.q_len = q_len;
+  entry.kv_len = sequence.kv_len + q_len;
+  entry.page_table = sequence.pages.data();
+  entry.plan = IsDecode(sequence) ? &sequence.plan : nullptr;
+  for (int32_t i = 0; i < q_len; ++i) {
+    const int32_t pos = sequence.kv_len + i;
+    if (sequence.wants_all_logits || (sequence.wants_logits && pos == num_tokens - 1)) {
+      batch->logit_rows.push_back(batch->num_rows());
+    }
+    batch->tokens.push_back(sequence.tokens[static_cast<size_t>(pos)]);
+    batch->positions.push_back(pos);
+  }
+  batch->sequences.push_back(entry);
+}
+
+}  // namespace
+
+Status Scheduler::NextBatch(std::span<ScheduledSequence* const> running, PagePool* pool,
+                            StepBatch* batch) const {
+  batch->Clear();
+  Status out_of_pages;
+  for (const bool decode_pass : {true, false}) {
+    for (ScheduledSequence* sequence : running) {
+      const int32_t room = max_batch_tokens_ - batch->num_rows();
+      if (room <= 0) break;
+      if (IsDecode(*sequence) != decode_pass) continue;
+      const int32_t pending = static_cast<int32_t>(sequence->tokens.size()) - sequence->kv_len;
+      TIDAL_CHECK(pending > 0, "a running sequence has no row to run");
+      const int32_t q_len =
+          decode_pass ? 1 : std::min({pending, sequence->full_until - sequence->kv_len, room});
+      if (Status status = sequence->pages.Reserve(sequence->kv_len + q_len, pool); !status.ok()) {
+        out_of_pages = status;
+        continue;
+      }
+      AppendRows(*sequence, q_len, batch);
+    }
+  }
+  return batch->sequences.empty() ? out_of_pages : OkStatus();
+}
+
+}  // namespace tidal

@@ -1,0 +1,41 @@
+// One step of a Llama-family transformer over a ragged batch, as a sequence of executor operations.
+// Knows no backend.
+#ifndef TIDAL_TRANSFORMER_TRANSFORMER_H_
+#define TIDAL_TRANSFORMER_TRANSFORMER_H_
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "base/status.h"
+#include "executor/executor.h"
+
+namespace tidal {
+
+class Transformer {
+ public:
+  // `executor` outlives this. max_sequences bounds the sequences of a step.
+  Transformer(Executor* executor, int32_t num_layers, int32_t vocab_size, int32_t max_sequences);
+
+  // Receives the logits [vocab_size] of one of batch.logit_rows; `i` counts these. The memory is
+  // reused afterwards.
+  using LogitsFn = std::function<void(size_t i, std::span<const float> logits)>;
+
+  // Runs all layers, then hands out the wanted logits in the order of batch.logit_rows. Blocking.
+  // Errors: the device's.
+  Status Forward(const StepBatch& batch, const LogitsFn& on_logits);
+
+ private:
+  void Attend(int32_t layer, const StepBatch& batch);
+
+  Executor* executor_;
+  int32_t num_layers_;
+  int32_t vocab_size_;
+  std::vector<int32_t> full_sequences_;  // of the layer at hand
+  std::vector<float> logits_;            // [executor's max_logit_rows, vocab_size]
+};
+
+}  // namespace tidal
+
+#endif  // TIDAL_TRANSFORMER_TRANSFORMER_H_
