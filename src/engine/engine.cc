@@ -37,6 +37,7 @@ struct ActiveRequest {
   bool started = false;
   bool cancelled = false;
   bool prefilled = false;
+  bool finished = false;
 };
 
 // An open sequence: what the scheduler sees, and who runs on it.
@@ -72,7 +73,7 @@ struct Engine::Impl {
   RequestId next_request = 1;
   StepBatch batch;
   std::vector<ScheduledSequence*> running;
-  std::vector<ActiveRequest*> logit_owner;  // of each of batch.logit_rows
+  std::vector<ActiveRequest*> running_requests;  // whose sequences `running` holds
   StepProfile profile;
 
   OpenSequenceState& SequenceAt(SequenceId id) {
@@ -83,7 +84,7 @@ struct Engine::Impl {
 
   void Start(ActiveRequest* active);
   void BuildRunning(std::vector<Event>* events);
-  void FindLogitOwners();
+  const StepSequence& EntryOfRow(int32_t row) const;
   void CommitRows(std::vector<Event>* events);
   void TakeLogits(ActiveRequest* active, int32_t pos, std::span<const float> logits,
                   std::vector<Event>* events);
@@ -307,6 +308,7 @@ void Engine::Impl::Start(ActiveRequest* active) {
 
 void Engine::Impl::BuildRunning(std::vector<Event>* events) {
   running.clear();
+  running_requests.clear();
   for (const auto& active : requests) {
     if (!active->started) Start(active.get());
     ScheduledSequence& scheduled = SequenceAt(active->sequence).scheduled;
@@ -318,45 +320,34 @@ void Engine::Impl::BuildRunning(std::vector<Event>* events) {
              events);  // all of a prefill-only prompt was there already
     } else {
       running.push_back(&scheduled);
+      running_requests.push_back(active.get());
     }
   }
   DropFinished();
 }
 
-void Engine::Impl::FindLogitOwners() {
-  logit_owner.clear();
-  size_t next = 0;
-  for (const StepSequence& entry : batch.sequences) {
-    ActiveRequest* owner = nullptr;
-    for (const auto& active : requests) {
-      if (SequenceAt(active->sequence).scheduled.pages.data() == entry.page_table)
-        owner = active.get();
-    }
-    for (; next < batch.logit_rows.size() && batch.logit_rows[next] < entry.row_begin + entry.q_len;
-         ++next) {
-      logit_owner.push_back(owner);
-    }
-  }
+// The run of rows that `row` belongs to.
+const StepSequence& Engine::Impl::EntryOfRow(int32_t row) const {
+  const auto after =
+      std::upper_bound(batch.sequences.begin(), batch.sequences.end(), row,
+                       [](int32_t r, const StepSequence& entry) { return r < entry.row_begin; });
+  return *(after - 1);
 }
 
 // What the step's rows changed: every sequence's cache has grown by its rows.
 void Engine::Impl::CommitRows(std::vector<Event>* events) {
   for (const StepSequence& entry : batch.sequences) {
-    for (const auto& active : requests) {
-      ScheduledSequence& scheduled = SequenceAt(active->sequence).scheduled;
-      if (scheduled.pages.data() != entry.page_table) continue;
-      scheduled.kv_len = entry.kv_len;
-      const auto prompt_tokens = static_cast<int32_t>(active->request.prompt.size());
-      if (active->prefilled) continue;
-      Event event{.kind = Event::Kind::kPrefill, .request = active->id};
-      event.done = scheduled.kv_len;
-      event.timings = active->timings;
-      events->push_back(std::move(event));
-      if (scheduled.kv_len < prompt_tokens) continue;
-      active->prefilled = true;
-      active->first_token = Clock::now();
-      active->timings.prompt_ms = MsSince(active->submitted, active->first_token);
-    }
+    ActiveRequest* active = running_requests[static_cast<size_t>(entry.owner)];
+    running[static_cast<size_t>(entry.owner)]->kv_len = entry.kv_len;
+    if (active->prefilled) continue;
+    Event event{.kind = Event::Kind::kPrefill, .request = active->id};
+    event.done = entry.kv_len;
+    event.timings = active->timings;
+    events->push_back(std::move(event));
+    if (entry.kv_len < active->timings.prompt_tokens) continue;
+    active->prefilled = true;
+    active->first_token = Clock::now();
+    active->timings.prompt_ms = MsSince(active->submitted, active->first_token);
   }
 }
 
@@ -418,11 +409,11 @@ void Engine::Impl::Finish(ActiveRequest* active, FinishReason reason, std::vecto
   event.reason = reason;
   event.timings = active->timings;
   events->push_back(std::move(event));
-  active->id = 0;  // done: DropFinished takes it out
+  active->finished = true;
 }
 
 void Engine::Impl::DropFinished() {
-  std::erase_if(requests, [](const auto& active) { return active->id == 0; });
+  std::erase_if(requests, [](const auto& active) { return active->finished; });
 }
 
 Status Engine::Step(std::vector<Event>* events) {
@@ -431,7 +422,6 @@ Status Engine::Step(std::vector<Event>* events) {
   if (impl.running.empty()) return OkStatus();
   const Clock::time_point start = Clock::now();
   TIDAL_RETURN_IF_ERROR(impl.scheduler->NextBatch(impl.running, &*impl.pool, &impl.batch));
-  impl.FindLogitOwners();
   bool committed = false;
   const auto commit_once = [&] {
     if (!committed) impl.CommitRows(events);
@@ -447,7 +437,7 @@ Status Engine::Step(std::vector<Event>* events) {
   commit_once();
   for (const auto& active : impl.requests) {
     const bool prefill_only = active->request.max_tokens == 0;
-    if (active->id != 0 && active->prefilled && prefill_only)
+    if (!active->finished && active->prefilled && prefill_only)
       impl.Finish(active.get(), FinishReason::kLength, events);
   }
   impl.DropFinished();

@@ -9,11 +9,12 @@ namespace {
 
 bool IsDecode(const ScheduledSequence& sequence) { return sequence.kv_len >= sequence.full_until; }
 
-void AppendRows(const ScheduledSequence& sequence, int32_t q_len, StepBatch* batch) {
+void AppendRows(const ScheduledSequence& sequence, int32_t owner, int32_t q_len, StepBatch* batch) {
   const int32_t num_tokens = static_cast<int32_t>(sequence.tokens.size());
   StepSequence entry;
   entry.row_begin = batch->num_rows();
   entry.q_len = q_len;
+  entry.owner = owner;
   entry.kv_len = sequence.kv_len + q_len;
   entry.page_table = sequence.pages.data();
   entry.plan = IsDecode(sequence) ? &sequence.plan : nullptr;
@@ -35,7 +36,8 @@ Status Scheduler::NextBatch(std::span<ScheduledSequence* const> running, PagePoo
   batch->Clear();
   Status out_of_pages;
   for (const bool decode_pass : {true, false}) {
-    for (ScheduledSequence* sequence : running) {
+    for (size_t owner = 0; owner < running.size(); ++owner) {
+      ScheduledSequence* sequence = running[owner];
       const int32_t room = max_batch_tokens_ - batch->num_rows();
       if (room <= 0) break;
       if (IsDecode(*sequence) != decode_pass) continue;
@@ -47,7 +49,7 @@ Status Scheduler::NextBatch(std::span<ScheduledSequence* const> running, PagePoo
         out_of_pages = status;
         continue;
       }
-      AppendRows(*sequence, q_len, batch);
+      AppendRows(*sequence, static_cast<int32_t>(owner), q_len, batch);
     }
   }
   return batch->sequences.empty() ? out_of_pages : OkStatus();

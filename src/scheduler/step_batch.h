@@ -20,7 +20,8 @@ struct StepSequence {
   int32_t kv_len =
       0;  // tokens readable by the last row, itself included; row i sees kv_len - q_len + i + 1
   const PageId* page_table =
-      nullptr;  // at least ceil(kv_len / kPageSize) entries, alive until the step ends
+      nullptr;        // at least ceil(kv_len / kPageSize) entries, alive until the step ends
+  int32_t owner = 0;  // index of the sequence among those that the scheduler was given
   const AttentionPlan* plan = nullptr;  // of a decoded row (q_len 1); alive until the step ends
 };
 
