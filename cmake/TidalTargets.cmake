@@ -5,7 +5,8 @@ include(GoogleTest OPTIONAL)
 
 add_library(tidal_flags INTERFACE)
 target_include_directories(tidal_flags INTERFACE ${PROJECT_SOURCE_DIR}/src)
-target_compile_options(tidal_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wno-unused-parameter -fno-math-errno)
+target_compile_options(tidal_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wno-unused-parameter -Wno-missing-field-initializers
+                       -fno-math-errno)
 if(TIDAL_WERROR)
   target_compile_options(tidal_flags INTERFACE -Werror)
 endif()

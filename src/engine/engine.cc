@@ -427,13 +427,13 @@ Status Engine::Step(std::vector<Event>* events) {
     if (!committed) impl.CommitRows(events);
     committed = true;
   };
-  TIDAL_RETURN_IF_ERROR(
-      impl.transformer->Forward(impl.batch, [&](size_t i, std::span<const float> logits) {
-        commit_once();
-        const int32_t row = impl.batch.logit_rows[i];
-        impl.TakeLogits(impl.logit_owner[i], impl.batch.positions[static_cast<size_t>(row)], logits,
-                        events);
-      }));
+  TIDAL_RETURN_IF_ERROR(impl.transformer->Forward(impl.batch, [&](size_t i,
+                                                                  std::span<const float> logits) {
+    commit_once();
+    const int32_t row = impl.batch.logit_rows[i];
+    ActiveRequest* active = impl.running_requests[static_cast<size_t>(impl.EntryOfRow(row).owner)];
+    impl.TakeLogits(active, impl.batch.positions[static_cast<size_t>(row)], logits, events);
+  }));
   commit_once();
   for (const auto& active : impl.requests) {
     const bool prefill_only = active->request.max_tokens == 0;
