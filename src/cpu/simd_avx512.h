@@ -1,0 +1,134 @@
+// The vector operations on AVX-512 (F, BW, DQ, VL). What each name means, and how this file is
+// included: simd_portable.h.
+
+#define TIDAL_INLINE static inline __attribute__((always_inline))
+
+static constexpr int kLanes = 16;
+typedef __m512 F32;
+typedef __m512i I32;
+
+TIDAL_INLINE F32 LoadU(const float* p) { return _mm512_loadu_ps(p); }
+TIDAL_INLINE void StoreU(float* p, F32 a) { _mm512_storeu_ps(p, a); }
+TIDAL_INLINE F32 Set1(float x) { return _mm512_set1_ps(x); }
+TIDAL_INLINE F32 ZeroF() { return _mm512_setzero_ps(); }
+
+TIDAL_INLINE __mmask16 MaskOfFirst(int n) { return (__mmask16)((1u << n) - 1u); }
+TIDAL_INLINE F32 LoadN(const float* p, int n) { return _mm512_maskz_loadu_ps(MaskOfFirst(n), p); }
+TIDAL_INLINE void StoreN(float* p, F32 a, int n) { _mm512_mask_storeu_ps(p, MaskOfFirst(n), a); }
+
+TIDAL_INLINE F32 Add(F32 a, F32 b) { return _mm512_add_ps(a, b); }
+TIDAL_INLINE F32 Sub(F32 a, F32 b) { return _mm512_sub_ps(a, b); }
+TIDAL_INLINE F32 Mul(F32 a, F32 b) { return _mm512_mul_ps(a, b); }
+TIDAL_INLINE F32 Div(F32 a, F32 b) { return _mm512_div_ps(a, b); }
+TIDAL_INLINE F32 MulAdd(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a, b, c); }
+TIDAL_INLINE F32 NegMulAdd(F32 a, F32 b, F32 c) { return _mm512_fnmadd_ps(a, b, c); }
+TIDAL_INLINE F32 Max(F32 a, F32 b) { return _mm512_max_ps(a, b); }
+TIDAL_INLINE F32 Min(F32 a, F32 b) { return _mm512_min_ps(a, b); }
+TIDAL_INLINE F32 FirstN(int n, F32 a, F32 b) { return _mm512_mask_blend_ps(MaskOfFirst(n), b, a); }
+
+TIDAL_INLINE float ReduceAdd(F32 a) {
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+  const __m128 s = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  const __m128 pair = _mm_add_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)));
+}
+TIDAL_INLINE float ReduceMax(F32 a) {
+  const __m256 half = _mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+  const __m128 m = _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  const __m128 pair = _mm_max_ps(m, _mm_movehl_ps(m, m));
+  return _mm_cvtss_f32(_mm_max_ss(pair, _mm_movehdup_ps(pair)));
+}
+// Four folds, each adding the halves of what is left of a row, so that each sum has the order of
+// ReduceAdd. After the two folds over 128-bit quarters, quarter i of quarters[j] is row 4 * i + j.
+TIDAL_INLINE F32 ReduceAddRows(const F32* rows) {
+  F32 quarters[4];
+  for (int j = 0; j < 4; ++j) {
+    const F32 r0 = rows[j], r1 = rows[j + 4], r2 = rows[j + 8], r3 = rows[j + 12];
+    const F32 half01 = Add(_mm512_shuffle_f32x4(r0, r1, 0x44), _mm512_shuffle_f32x4(r0, r1, 0xee));
+    const F32 half23 = Add(_mm512_shuffle_f32x4(r2, r3, 0x44), _mm512_shuffle_f32x4(r2, r3, 0xee));
+    quarters[j] =
+        Add(_mm512_shuffle_f32x4(half01, half23, 0x88), _mm512_shuffle_f32x4(half01, half23, 0xdd));
+  }
+  F32 pairs[2];
+  for (int j = 0; j < 2; ++j) {
+    const F32 even = quarters[2 * j], odd = quarters[2 * j + 1];
+    pairs[j] = Add(_mm512_shuffle_ps(even, odd, 0x44), _mm512_shuffle_ps(even, odd, 0xee));
+  }
+  return Add(_mm512_shuffle_ps(pairs[0], pairs[1], 0x88),
+             _mm512_shuffle_ps(pairs[0], pairs[1], 0xdd));
+}
+
+TIDAL_INLINE F32 LoadF16(const uint16_t* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p));
+}
+TIDAL_INLINE F32 WidenBF16(__m256i half) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+TIDAL_INLINE F32 LoadBF16(const uint16_t* p) {
+  return WidenBF16(_mm256_loadu_si256((const __m256i*)p));
+}
+TIDAL_INLINE __m256i NarrowF16(F32 a) {
+  return _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+TIDAL_INLINE __m256i NarrowBF16(F32 a) {
+  const __m512i bits = _mm512_castps_si512(a);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  const __m512i nan = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
+  const __mmask16 is_nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
+  return _mm512_cvtepi32_epi16(
+      _mm512_srli_epi32(_mm512_mask_blend_epi32(is_nan, rounded, nan), 16));
+}
+TIDAL_INLINE void StoreF16(uint16_t* p, F32 a) { _mm256_storeu_si256((__m256i*)p, NarrowF16(a)); }
+TIDAL_INLINE void StoreBF16(uint16_t* p, F32 a) { _mm256_storeu_si256((__m256i*)p, NarrowBF16(a)); }
+
+TIDAL_INLINE F32 ConvertToF32(I32 a) { return _mm512_cvtepi32_ps(a); }
+TIDAL_INLINE I32 LoadI8AsI32(const int8_t* p) {
+  return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p));
+}
+TIDAL_INLINE F32 LoadI8(const int8_t* p) { return ConvertToF32(LoadI8AsI32(p)); }
+TIDAL_INLINE F32 LoadU8(const uint8_t* p) {
+  return ConvertToF32(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p)));
+}
+TIDAL_INLINE void StoreI8(int8_t* p, I32 a) {
+  _mm_storeu_si128((__m128i*)p, _mm512_cvtepi32_epi8(a));
+}
+TIDAL_INLINE I32 RoundToI32(F32 a) { return _mm512_cvtps_epi32(a); }
+
+TIDAL_INLINE F32 LoadF16N(const uint16_t* p, int n) {
+  return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(MaskOfFirst(n), p));
+}
+TIDAL_INLINE F32 LoadBF16N(const uint16_t* p, int n) {
+  return WidenBF16(_mm256_maskz_loadu_epi16(MaskOfFirst(n), p));
+}
+TIDAL_INLINE F32 LoadI8N(const int8_t* p, int n) {
+  return ConvertToF32(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(MaskOfFirst(n), p)));
+}
+TIDAL_INLINE void StoreF16N(uint16_t* p, F32 a, int n) {
+  _mm256_mask_storeu_epi16(p, MaskOfFirst(n), NarrowF16(a));
+}
+TIDAL_INLINE void StoreBF16N(uint16_t* p, F32 a, int n) {
+  _mm256_mask_storeu_epi16(p, MaskOfFirst(n), NarrowBF16(a));
+}
+TIDAL_INLINE void StoreI8N(int8_t* p, I32 a, int n) {
+  _mm512_mask_cvtepi32_storeu_epi8(p, MaskOfFirst(n), a);
+}
+
+// The method and its constants: simd_portable.h.
+TIDAL_INLINE F32 Exp(F32 a) {
+  const F32 x = _mm512_min_ps(Set1(88.72f), a);
+  const F32 n = _mm512_roundscale_ps(Mul(x, Set1(1.44269504f)),
+                                     _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const F32 r = NegMulAdd(n, Set1(-2.12194440e-4f), NegMulAdd(n, Set1(0.693359375f), x));
+  F32 p = MulAdd(r, Set1(1.38146061e-3f), Set1(8.36871117e-3f));
+  p = MulAdd(p, r, Set1(4.16683876e-2f));
+  p = MulAdd(p, r, Set1(1.66665207e-1f));
+  p = MulAdd(p, r, Set1(4.99999935e-1f));
+  p = MulAdd(Mul(p, r), r, Add(r, Set1(1.0f)));
+  const __m512i exponent = _mm512_slli_epi32(_mm512_cvtps_epi32(n), 23);
+  const F32 scaled = _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), exponent));
+  const __mmask16 keep = _mm512_cmp_ps_mask(a, Set1(-87.3365f), _CMP_NLT_UQ);
+  return _mm512_maskz_mov_ps(keep, scaled);
+}
+
+TIDAL_INLINE void Prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }

@@ -1,0 +1,224 @@
+// The vector operations that every kernel is written in, here on plain GCC and Clang vectors.
+//
+// simd_avx2.h and simd_avx512.h define the same names on their instructions. Exactly one of the
+// three is included inside an ISA's namespace by that ISA's kernels_*.cc, before the *-inl.h files;
+// hence no include guard, no #include and nothing with external linkage. The file that includes it
+// has <stdint.h>, <string.h> and, where needed, <immintrin.h>.
+//
+// What the names mean, the same in all three:
+//   kLanes                  floats in an F32; 8, 8 and 16
+//   LoadU, StoreU           any alignment; LoadN, StoreN and the other *N touch the first n
+//                           elements only, 0 <= n <= kLanes, the other lanes are loaded as 0
+//   MulAdd, NegMulAdd       a * b + c and c - a * b, fused where the ISA has it
+//   Max, Min                b where either is NaN
+//   ReduceAdd, ReduceMax    over the lanes, as a balanced tree: one order per ISA
+//   ReduceAddRows           lane i of the result is the sum of the lanes of rows[i], in the order
+//                           of ReduceAdd
+//   LoadF16, StoreF16, ...  conversions as in base/float16.h: round to nearest even, subnormals
+//   kept RoundToI32              to nearest even; |a| < 2^22 StoreI8                 the low byte
+//   of each lane; -128 <= lane <= 127 Exp                     e^a, relative error below 2^-22.5
+//   (1.4 ulp); 0 below ln(2^-126), so
+//                           subnormal results are flushed and Exp(-inf) is 0; above 88.72 the
+//                           result for 88.72, never infinity; NaN for NaN
+//   FirstN                  lanes below n from a, the others from b
+//   Prefetch                a hint to read the cache line at p soon
+
+#define TIDAL_INLINE static inline __attribute__((always_inline))
+
+typedef float F32x4 __attribute__((vector_size(16)));
+typedef int32_t I32x4 __attribute__((vector_size(16)));
+typedef uint32_t U32x4 __attribute__((vector_size(16)));
+
+static constexpr int kLanes = 8;
+
+// Two halves of 16 bytes, which SSE2 and NEON keep in registers where a 32-byte vector would not
+// be.
+struct F32 {
+  F32x4 lo, hi;
+};
+struct I32 {
+  I32x4 lo, hi;
+};
+
+TIDAL_INLINE F32 LoadU(const float* p) {
+  F32 a;
+  memcpy(&a, p, sizeof(a));
+  return a;
+}
+TIDAL_INLINE void StoreU(float* p, F32 a) { memcpy(p, &a, sizeof(a)); }
+TIDAL_INLINE F32 Set1(float x) { return {F32x4{x, x, x, x}, F32x4{x, x, x, x}}; }
+TIDAL_INLINE F32 ZeroF() { return Set1(0.0f); }
+
+TIDAL_INLINE F32 LoadN(const float* p, int n) {
+  float lanes[kLanes] = {};
+  for (int i = 0; i < n; ++i) lanes[i] = p[i];
+  return LoadU(lanes);
+}
+TIDAL_INLINE void StoreN(float* p, F32 a, int n) {
+  float lanes[kLanes];
+  StoreU(lanes, a);
+  for (int i = 0; i < n; ++i) p[i] = lanes[i];
+}
+
+TIDAL_INLINE F32 Add(F32 a, F32 b) { return {a.lo + b.lo, a.hi + b.hi}; }
+TIDAL_INLINE F32 Sub(F32 a, F32 b) { return {a.lo - b.lo, a.hi - b.hi}; }
+TIDAL_INLINE F32 Mul(F32 a, F32 b) { return {a.lo * b.lo, a.hi * b.hi}; }
+TIDAL_INLINE F32 Div(F32 a, F32 b) { return {a.lo / b.lo, a.hi / b.hi}; }
+TIDAL_INLINE F32 MulAdd(F32 a, F32 b, F32 c) { return {a.lo * b.lo + c.lo, a.hi * b.hi + c.hi}; }
+TIDAL_INLINE F32 NegMulAdd(F32 a, F32 b, F32 c) { return {c.lo - a.lo * b.lo, c.hi - a.hi * b.hi}; }
+
+// Lanes of a where the mask is all ones, of b where it is 0.
+TIDAL_INLINE F32x4 Select4(I32x4 mask, F32x4 a, F32x4 b) {
+  return (F32x4)(((I32x4)a & mask) | ((I32x4)b & ~mask));
+}
+TIDAL_INLINE F32 Max(F32 a, F32 b) {
+  return {Select4(a.lo > b.lo, a.lo, b.lo), Select4(a.hi > b.hi, a.hi, b.hi)};
+}
+TIDAL_INLINE F32 Min(F32 a, F32 b) {
+  return {Select4(a.lo < b.lo, a.lo, b.lo), Select4(a.hi < b.hi, a.hi, b.hi)};
+}
+TIDAL_INLINE F32 FirstN(int n, F32 a, F32 b) {
+  const I32x4 limit = {n, n, n, n};
+  return {Select4(I32x4{0, 1, 2, 3} < limit, a.lo, b.lo),
+          Select4(I32x4{4, 5, 6, 7} < limit, a.hi, b.hi)};
+}
+
+TIDAL_INLINE float ReduceAdd(F32 a) {
+  const F32x4 s = a.lo + a.hi;
+  return (s[0] + s[2]) + (s[1] + s[3]);
+}
+TIDAL_INLINE float ReduceMax(F32 a) {
+  const F32x4 m = Select4(a.lo > a.hi, a.lo, a.hi);
+  const float even = m[0] > m[2] ? m[0] : m[2];
+  const float odd = m[1] > m[3] ? m[1] : m[3];
+  return even > odd ? even : odd;
+}
+TIDAL_INLINE F32 ReduceAddRows(const F32* rows) {
+  float sums[kLanes];
+  for (int i = 0; i < kLanes; ++i) sums[i] = ReduceAdd(rows[i]);
+  return LoadU(sums);
+}
+
+TIDAL_INLINE F32x4 Widen4F16(const uint16_t* p) {
+  const U32x4 half = {p[0], p[1], p[2], p[3]};
+  // Scaling by 2^112 moves the exponent from bias 15 to bias 127 and is exact, subnormals too.
+  const U32x4 magnitude = half & 0x7fffu;
+  const U32x4 scaled = (U32x4)((F32x4)(magnitude << 13) * 0x1p112f);
+  const U32x4 special = (U32x4)(magnitude >= 0x7c00u) & 0x7f800000u;  // infinity or NaN
+  return (F32x4)(scaled | special | ((half & 0x8000u) << 16));
+}
+TIDAL_INLINE F32 LoadF16(const uint16_t* p) { return {Widen4F16(p), Widen4F16(p + 4)}; }
+TIDAL_INLINE F32 LoadBF16(const uint16_t* p) {
+  return {(F32x4)(U32x4{p[0], p[1], p[2], p[3]} << 16),
+          (F32x4)(U32x4{p[4], p[5], p[6], p[7]} << 16)};
+}
+
+TIDAL_INLINE void Narrow4F16(uint16_t* p, F32x4 a) {
+  const U32x4 bits = (U32x4)a;
+  const U32x4 magnitude = bits & 0x7fffffffu;
+  const U32x4 odd = (magnitude >> 13) & 1u;
+  const U32x4 normal = (magnitude - 0x38000000u + 0xfffu + odd) >> 13;
+  // Adding 0.5 makes the addition round at 2^-24, the spacing of f16 subnormals.
+  const U32x4 subnormal = (U32x4)((F32x4)magnitude + 0.5f) - 0x3f000000u;
+  const U32x4 nan = 0x7e00u | ((magnitude >> 13) & 0x3ffu);
+  for (int i = 0; i < 4; ++i) {
+    uint32_t half = magnitude[i] < 0x38800000u ? subnormal[i] : normal[i];
+    if (magnitude[i] >= 0x477ff000u) half = 0x7c00u;  // rounds to infinity
+    if (magnitude[i] > 0x7f800000u) half = nan[i];
+    p[i] = (uint16_t)(half | ((bits[i] >> 16) & 0x8000u));
+  }
+}
+TIDAL_INLINE void StoreF16(uint16_t* p, F32 a) {
+  Narrow4F16(p, a.lo);
+  Narrow4F16(p + 4, a.hi);
+}
+TIDAL_INLINE void Narrow4BF16(uint16_t* p, F32x4 a) {
+  const U32x4 bits = (U32x4)a;
+  const U32x4 rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  const U32x4 nan = (bits >> 16) | 0x40u;
+  for (int i = 0; i < 4; ++i)
+    p[i] = (uint16_t)((bits[i] & 0x7fffffffu) > 0x7f800000u ? nan[i] : rounded[i]);
+}
+TIDAL_INLINE void StoreBF16(uint16_t* p, F32 a) {
+  Narrow4BF16(p, a.lo);
+  Narrow4BF16(p + 4, a.hi);
+}
+
+TIDAL_INLINE F32 ConvertToF32(I32 a) {
+  return {__builtin_convertvector(a.lo, F32x4), __builtin_convertvector(a.hi, F32x4)};
+}
+TIDAL_INLINE I32 LoadI8AsI32(const int8_t* p) {
+  return {I32x4{p[0], p[1], p[2], p[3]}, I32x4{p[4], p[5], p[6], p[7]}};
+}
+TIDAL_INLINE F32 LoadI8(const int8_t* p) { return ConvertToF32(LoadI8AsI32(p)); }
+TIDAL_INLINE F32 LoadU8(const uint8_t* p) {
+  return ConvertToF32({I32x4{p[0], p[1], p[2], p[3]}, I32x4{p[4], p[5], p[6], p[7]}});
+}
+TIDAL_INLINE void StoreI8(int8_t* p, I32 a) {
+  for (int i = 0; i < 4; ++i) {
+    p[i] = (int8_t)a.lo[i];
+    p[i + 4] = (int8_t)a.hi[i];
+  }
+}
+// Adding 1.5 x 2^23 rounds to an integer that then sits in the low bits of the sum.
+static constexpr float kRoundMagic = 12582912.0f;
+static constexpr int32_t kRoundMagicBits = 0x4b400000;
+TIDAL_INLINE I32 RoundToI32(F32 a) {
+  return {(I32x4)(a.lo + kRoundMagic) - kRoundMagicBits,
+          (I32x4)(a.hi + kRoundMagic) - kRoundMagicBits};
+}
+
+TIDAL_INLINE F32 LoadF16N(const uint16_t* p, int n) {
+  uint16_t lanes[kLanes] = {};
+  for (int i = 0; i < n; ++i) lanes[i] = p[i];
+  return LoadF16(lanes);
+}
+TIDAL_INLINE F32 LoadBF16N(const uint16_t* p, int n) {
+  uint16_t lanes[kLanes] = {};
+  for (int i = 0; i < n; ++i) lanes[i] = p[i];
+  return LoadBF16(lanes);
+}
+TIDAL_INLINE F32 LoadI8N(const int8_t* p, int n) {
+  int8_t lanes[kLanes] = {};
+  for (int i = 0; i < n; ++i) lanes[i] = p[i];
+  return LoadI8(lanes);
+}
+TIDAL_INLINE void StoreF16N(uint16_t* p, F32 a, int n) {
+  uint16_t lanes[kLanes];
+  StoreF16(lanes, a);
+  for (int i = 0; i < n; ++i) p[i] = lanes[i];
+}
+TIDAL_INLINE void StoreBF16N(uint16_t* p, F32 a, int n) {
+  uint16_t lanes[kLanes];
+  StoreBF16(lanes, a);
+  for (int i = 0; i < n; ++i) p[i] = lanes[i];
+}
+TIDAL_INLINE void StoreI8N(int8_t* p, I32 a, int n) {
+  int8_t lanes[kLanes];
+  StoreI8(lanes, a);
+  for (int i = 0; i < n; ++i) p[i] = lanes[i];
+}
+
+// Range reduction to |r| <= ln(2)/2 and a polynomial of degree 6 with the first two coefficients 1,
+// minimax in relative error (3.1e-9, below the rounding of its evaluation).
+TIDAL_INLINE F32x4 Exp4(F32x4 a) {
+  const F32x4 top = {88.72f, 88.72f, 88.72f, 88.72f};
+  const F32x4 x = Select4(a > top, top, a);
+  const F32x4 magic = x * 1.44269504f + kRoundMagic;
+  const F32x4 n = magic - kRoundMagic;
+  F32x4 r =
+      x - n * 0.693359375f;  // ln(2) in two parts; the first has 9 bits, so n times it is exact
+  r = r - n * -2.12194440e-4f;
+  F32x4 p = r * 1.38146061e-3f + 8.36871117e-3f;
+  p = p * r + 4.16683876e-2f;
+  p = p * r + 1.66665207e-1f;
+  p = p * r + 4.99999935e-1f;
+  p = p * r * r + r + 1.0f;
+  // magic holds n in its low bits; the shift leaves n << 23.
+  const F32x4 scaled = (F32x4)((U32x4)p + ((U32x4)magic << 23));
+  const F32x4 flushed = (F32x4)((I32x4)scaled & ~(I32x4)(a < -87.3365f));
+  return Select4(a == a, flushed, a);
+}
+TIDAL_INLINE F32 Exp(F32 a) { return {Exp4(a.lo), Exp4(a.hi)}; }
+
+TIDAL_INLINE void Prefetch(const void* p) { __builtin_prefetch(p); }
