@@ -39,9 +39,10 @@ struct TokenLogprob {
 };
 
 // The n best of a row of logits, best first, the smaller id first among equals. O(vocab_size) plus
-// n log n.
+// n log n. NaN and minus infinity are never among them, so there may be fewer than n.
 std::vector<TokenLogprob> TopLogprobs(std::span<const float> logits, int32_t n);
-// Natural-log softmax of one id. In double inside: the sum runs over 150k terms.
+// Natural-log softmax of one id. In double inside: the sum runs over 150k terms. Minus infinity for
+// a logit that is NaN or minus infinity. REQUIRES: 0 <= id < logits.size().
 float LogprobOf(std::span<const float> logits, int32_t id);
 
 // One per sequence; the same params, prompt and logits give the same tokens on any thread count and
@@ -55,9 +56,12 @@ class Sampler {
   Sampler(Sampler&&) noexcept;
   Sampler& operator=(Sampler&&) noexcept;
 
-  // Tells the penalties about a token of the prompt or of the answer.
+  // Tells the penalties about a token of the prompt or of the answer. REQUIRES: 0 <= id <
+  // vocab_size.
   void Accept(int32_t id);
-  // Draws from a copy of `logits` [vocab_size]. No allocation after the first call.
+  // Draws a token; `logits` [vocab_size] stay as they are. A NaN counts as minus infinity, and a
+  // token with minus infinity is never drawn unless there is no other (then it is token 0). No
+  // allocation.
   int32_t Sample(std::span<const float> logits);
 
  private:

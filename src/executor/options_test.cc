@@ -1,0 +1,31 @@
+#include "executor/options.h"
+
+#include <gtest/gtest.h>
+
+namespace tidal {
+namespace {
+
+TEST(Options, NamesParseBack) {
+  for (const Isa isa : {Isa::kAuto, Isa::kPortable, Isa::kAvx2, Isa::kAvx512})
+    EXPECT_EQ(*ParseIsa("--isa", NameOf(isa)), isa);
+  for (const Precision precision : {Precision::kFast, Precision::kF32})
+    EXPECT_EQ(*ParsePrecision("--precision", NameOf(precision)), precision);
+  for (const CacheType type :
+       {CacheType::kF32, CacheType::kF16, CacheType::kBF16, CacheType::kQ8_0})
+    EXPECT_EQ(*ParseCacheType("-ctk", NameOf(type)), type);
+}
+
+TEST(Options, ErrorsNameFlagTextAndChoices) {
+  const Result<Isa> isa = ParseIsa("--isa", "sse9");
+  ASSERT_FALSE(isa.ok());
+  EXPECT_EQ(isa.status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(isa.status().message(),
+            "--isa is \"sse9\", expected one of auto, portable, avx2, avx512");
+  EXPECT_EQ(ParsePrecision("--precision", "").status().message(),
+            "--precision is \"\", expected one of fast, f32");
+  EXPECT_EQ(ParseCacheType("-ctv", "F16").status().message(),
+            "-ctv is \"F16\", expected one of f32, f16, bf16, q8_0");
+}
+
+}  // namespace
+}  // namespace tidal
