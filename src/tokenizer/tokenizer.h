@@ -11,34 +11,39 @@
 
 #include "base/status.h"
 #include "gguf/gguf_file.h"
+#include "tokenizer/token_id.h"
 
 namespace tidal {
 
-using TokenId = int32_t;
-inline constexpr TokenId kNoToken = -1;
+struct BpeVocab;
 
-enum class SpecialTokens : uint8_t {
-  kParse,
-  kAsText
-};  // does "<|im_end|>" in the text become one token?
+// Does "<|im_end|>" in the text become one token? With kAsText only tokens of the type "user
+// defined" still do: they are text to the model, such as "<tool_call>", and never control it.
+enum class SpecialTokens : uint8_t { kParse, kAsText };
 enum class AddBos : uint8_t { kModelDefault, kNever };
 
 // Thread-safe: const methods may be called from any thread.
 class Tokenizer {
  public:
-  // Errors: kCorrupt (missing or ill-typed keys, ids out of range, byte tokens like "<0x-1>"),
-  // kUnsupported (a tokenizer model or pre-tokenizer that is not known; the message lists those
-  // that are).
+  // Errors: kCorrupt (missing or ill-typed keys, ids out of range, byte tokens like "<0x-1>",
+  // tokens that are empty or there twice, merges of what is no token), kUnsupported (a tokenizer
+  // model or pre-tokenizer that is not known; the message lists those that are). Needs nothing of
+  // the file afterwards.
   static Result<std::unique_ptr<Tokenizer>> FromGguf(const GgufFile& file);
+  // The same from a vocabulary that was read from any format. Needs nothing of it afterwards.
+  static Result<std::unique_ptr<Tokenizer>> FromVocab(const BpeVocab& vocab);
   ~Tokenizer();
 
-  // Never fails on any bytes: invalid UTF-8 is tokenized byte by byte. Linear in text.size().
+  // Never fails on any bytes: invalid UTF-8 is tokenized byte by byte. Bytes for which the
+  // vocabulary has no token (SmolLM2 lacks some control characters, and bytes that valid UTF-8
+  // never has) are left out. O(n log n) in the longest word, linear in the rest. Where special
+  // tokens overlap, the leftmost counts, and of several there the longest.
   std::vector<TokenId> Tokenize(std::string_view text,
                                 SpecialTokens special = SpecialTokens::kParse,
                                 AddBos bos = AddBos::kModelDefault) const;
 
-  // The bytes of one token; control tokens give "" unless `show_special`. REQUIRES: 0 <= id <
-  // vocab_size().
+  // The bytes of one token, valid while the tokenizer lives. Control, unknown and unused tokens
+  // give "" unless `show_special`, and then their text. REQUIRES: 0 <= id < vocab_size().
   std::string_view TokenBytes(TokenId id, bool show_special = false) const;
   // All tokens' bytes joined; may hold invalid UTF-8 where the tokens do.
   std::string Detokenize(std::span<const TokenId> ids, bool show_special = false) const;
@@ -48,8 +53,10 @@ class Tokenizer {
   TokenId eos() const;
   TokenId newline() const;  // the token of "\n", kNoToken where it is not one token
   bool adds_bos() const;
-  bool IsEndOfGeneration(TokenId id)
-      const;  // eos, eot and the like ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", ...)
+  // Eos, eot and the like ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", ...). Any id may be asked
+  // for.
+  bool IsEndOfGeneration(TokenId id) const;
+  // A control or unknown token, which stands for no text. REQUIRES: 0 <= id < vocab_size().
   bool IsControl(TokenId id) const;
 
  private:
