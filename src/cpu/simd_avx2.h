@@ -2,8 +2,10 @@
 // simd_portable.h.
 
 #define TIDAL_INLINE static inline __attribute__((always_inline))
+#define TIDAL_INLINE_MEMBER __attribute__((always_inline))
 
 static constexpr int kLanes = 8;
+static constexpr int kVectorRegisters = 16;
 typedef __m256 F32;
 typedef __m256i I32;
 
@@ -41,20 +43,37 @@ TIDAL_INLINE float ReduceMax(F32 a) {
   const __m128 pair = _mm_max_ps(m, _mm_movehl_ps(m, m));
   return _mm_cvtss_f32(_mm_max_ss(pair, _mm_movehdup_ps(pair)));
 }
-// Halves, then quarters, then eighths, so that each sum has the order of ReduceAdd.
-TIDAL_INLINE F32 ReduceAddRows(const F32* rows) {
-  F32 half[4];
+TIDAL_INLINE constexpr int FirstOfPair(int i) { return i + i / 4 * 4; }
+TIDAL_INLINE F32 FoldPair(F32 a, F32 b) {
+  return Add(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
+}
+TIDAL_INLINE F32 FoldQuarters(F32 a, F32 b) {
+  return Add(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xee));
+}
+TIDAL_INLINE F32 FoldEighths(F32 a, F32 b) {
+  return Add(_mm256_shuffle_ps(a, b, 0x88), _mm256_shuffle_ps(a, b, 0xdd));
+}
+TIDAL_INLINE F32 ReduceFolded(const F32* folded) {
+  return FoldEighths(FoldQuarters(folded[0], folded[1]), FoldQuarters(folded[2], folded[3]));
+}
+
+TIDAL_INLINE void Transpose(F32* rows) {
+  F32 pairs[8];
+  for (int i = 0; i < 8; i += 2) {
+    pairs[i] = _mm256_unpacklo_ps(rows[i], rows[i + 1]);
+    pairs[i + 1] = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
+  }
+  F32 quads[8];
+  for (int i = 0; i < 8; i += 4) {
+    quads[i] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0x44);
+    quads[i + 1] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0xee);
+    quads[i + 2] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0x44);
+    quads[i + 3] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0xee);
+  }
   for (int i = 0; i < 4; ++i) {
-    half[i] = _mm256_add_ps(_mm256_permute2f128_ps(rows[i], rows[i + 4], 0x20),
-                            _mm256_permute2f128_ps(rows[i], rows[i + 4], 0x31));
+    rows[i] = _mm256_permute2f128_ps(quads[i], quads[i + 4], 0x20);
+    rows[i + 4] = _mm256_permute2f128_ps(quads[i], quads[i + 4], 0x31);
   }
-  F32 quarter[2];
-  for (int i = 0; i < 2; ++i) {
-    quarter[i] = _mm256_add_ps(_mm256_shuffle_ps(half[2 * i], half[2 * i + 1], 0x44),
-                               _mm256_shuffle_ps(half[2 * i], half[2 * i + 1], 0xee));
-  }
-  return _mm256_add_ps(_mm256_shuffle_ps(quarter[0], quarter[1], 0x88),
-                       _mm256_shuffle_ps(quarter[0], quarter[1], 0xdd));
 }
 
 TIDAL_INLINE F32 LoadF16(const uint16_t* p) {

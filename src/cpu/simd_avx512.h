@@ -2,8 +2,10 @@
 // included: simd_portable.h.
 
 #define TIDAL_INLINE static inline __attribute__((always_inline))
+#define TIDAL_INLINE_MEMBER __attribute__((always_inline))
 
 static constexpr int kLanes = 16;
+static constexpr int kVectorRegisters = 32;
 typedef __m512 F32;
 typedef __m512i I32;
 
@@ -38,24 +40,51 @@ TIDAL_INLINE float ReduceMax(F32 a) {
   const __m128 pair = _mm_max_ps(m, _mm_movehl_ps(m, m));
   return _mm_cvtss_f32(_mm_max_ss(pair, _mm_movehdup_ps(pair)));
 }
-// Four folds, each adding the halves of what is left of a row, so that each sum has the order of
-// ReduceAdd. After the two folds over 128-bit quarters, quarter i of quarters[j] is row 4 * i + j.
-TIDAL_INLINE F32 ReduceAddRows(const F32* rows) {
+TIDAL_INLINE constexpr int FirstOfPair(int i) { return i + i / 4 * 4; }
+TIDAL_INLINE F32 FoldPair(F32 a, F32 b) {
+  return Add(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+}
+// After it, quarter i of the result belongs to vector j + 4 * i.
+TIDAL_INLINE F32 FoldQuarters(F32 a, F32 b) {
+  return Add(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+}
+TIDAL_INLINE F32 FoldEighths(F32 a, F32 b) {
+  return Add(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));
+}
+TIDAL_INLINE F32 FoldSixteenths(F32 a, F32 b) {
+  return Add(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
+}
+TIDAL_INLINE F32 ReduceFolded(const F32* folded) {
   F32 quarters[4];
-  for (int j = 0; j < 4; ++j) {
-    const F32 r0 = rows[j], r1 = rows[j + 4], r2 = rows[j + 8], r3 = rows[j + 12];
-    const F32 half01 = Add(_mm512_shuffle_f32x4(r0, r1, 0x44), _mm512_shuffle_f32x4(r0, r1, 0xee));
-    const F32 half23 = Add(_mm512_shuffle_f32x4(r2, r3, 0x44), _mm512_shuffle_f32x4(r2, r3, 0xee));
-    quarters[j] =
-        Add(_mm512_shuffle_f32x4(half01, half23, 0x88), _mm512_shuffle_f32x4(half01, half23, 0xdd));
+  for (int j = 0; j < 4; ++j) quarters[j] = FoldQuarters(folded[j], folded[j + 4]);
+  return FoldSixteenths(FoldEighths(quarters[0], quarters[1]),
+                        FoldEighths(quarters[2], quarters[3]));
+}
+
+TIDAL_INLINE void Transpose(F32* rows) {
+  F32 pairs[16];
+  for (int i = 0; i < 16; i += 2) {
+    pairs[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
+    pairs[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
   }
-  F32 pairs[2];
-  for (int j = 0; j < 2; ++j) {
-    const F32 even = quarters[2 * j], odd = quarters[2 * j + 1];
-    pairs[j] = Add(_mm512_shuffle_ps(even, odd, 0x44), _mm512_shuffle_ps(even, odd, 0xee));
+  F32 quads[16];
+  for (int i = 0; i < 16; i += 4) {
+    quads[i] = _mm512_shuffle_ps(pairs[i], pairs[i + 2], 0x44);
+    quads[i + 1] = _mm512_shuffle_ps(pairs[i], pairs[i + 2], 0xee);
+    quads[i + 2] = _mm512_shuffle_ps(pairs[i + 1], pairs[i + 3], 0x44);
+    quads[i + 3] = _mm512_shuffle_ps(pairs[i + 1], pairs[i + 3], 0xee);
   }
-  return Add(_mm512_shuffle_ps(pairs[0], pairs[1], 0x88),
-             _mm512_shuffle_ps(pairs[0], pairs[1], 0xdd));
+  // Quarter q of quads[i + 4 * b] now holds column 4 * q + i of the rows 4 * b to 4 * b + 3.
+  for (int i = 0; i < 4; ++i) {
+    const F32 low01 = _mm512_shuffle_f32x4(quads[i], quads[i + 4], 0x88);
+    const F32 high01 = _mm512_shuffle_f32x4(quads[i], quads[i + 4], 0xdd);
+    const F32 low23 = _mm512_shuffle_f32x4(quads[i + 8], quads[i + 12], 0x88);
+    const F32 high23 = _mm512_shuffle_f32x4(quads[i + 8], quads[i + 12], 0xdd);
+    rows[i] = _mm512_shuffle_f32x4(low01, low23, 0x88);
+    rows[i + 4] = _mm512_shuffle_f32x4(high01, high23, 0x88);
+    rows[i + 8] = _mm512_shuffle_f32x4(low01, low23, 0xdd);
+    rows[i + 12] = _mm512_shuffle_f32x4(high01, high23, 0xdd);
+  }
 }
 
 TIDAL_INLINE F32 LoadF16(const uint16_t* p) {

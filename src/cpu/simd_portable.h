@@ -12,8 +12,11 @@
 //   MulAdd, NegMulAdd       a * b + c and c - a * b, fused where the ISA has it
 //   Max, Min                b where either is NaN
 //   ReduceAdd, ReduceMax    over the lanes, as a balanced tree: one order per ISA
-//   ReduceAddRows           lane i of the result is the sum of the lanes of rows[i], in the order
-//                           of ReduceAdd
+//   FoldPair, ReduceFolded  the sums of the lanes of kLanes vectors, each in the order of
+//   ReduceAdd,
+//                           as one vector: folded[i] = FoldPair(vectors[FirstOfPair(i)],
+//                           vectors[FirstOfPair(i) + 4]) for i < kLanes / 2, then ReduceFolded
+//   Transpose               of kLanes vectors as the rows of a square
 //   LoadF16, StoreF16, ...  conversions as in base/float16.h: round to nearest even, subnormals
 //   kept RoundToI32              to nearest even; |a| < 2^22 StoreI8                 the low byte
 //   of each lane; -128 <= lane <= 127 Exp                     e^a, relative error below 2^-22.5
@@ -24,12 +27,14 @@
 //   Prefetch                a hint to read the cache line at p soon
 
 #define TIDAL_INLINE static inline __attribute__((always_inline))
+#define TIDAL_INLINE_MEMBER __attribute__((always_inline))
 
 typedef float F32x4 __attribute__((vector_size(16)));
 typedef int32_t I32x4 __attribute__((vector_size(16)));
 typedef uint32_t U32x4 __attribute__((vector_size(16)));
 
 static constexpr int kLanes = 8;
+static constexpr int kVectorRegisters = 8;  // an F32 takes two of SSE2's 16
 
 // Two halves of 16 bytes, which SSE2 and NEON keep in registers where a 32-byte vector would not
 // be.
@@ -93,10 +98,39 @@ TIDAL_INLINE float ReduceMax(F32 a) {
   const float odd = m[1] > m[3] ? m[1] : m[3];
   return even > odd ? even : odd;
 }
-TIDAL_INLINE F32 ReduceAddRows(const F32* rows) {
-  float sums[kLanes];
-  for (int i = 0; i < kLanes; ++i) sums[i] = ReduceAdd(rows[i]);
-  return LoadU(sums);
+TIDAL_INLINE constexpr int FirstOfPair(int i) { return i + i / 4 * 4; }
+TIDAL_INLINE F32 FoldPair(F32 a, F32 b) { return {a.lo + a.hi, b.lo + b.hi}; }
+TIDAL_INLINE F32x4 FoldPair4(F32x4 a, F32x4 b) {
+  return __builtin_shufflevector(a, b, 0, 1, 4, 5) + __builtin_shufflevector(a, b, 2, 3, 6, 7);
+}
+TIDAL_INLINE F32x4 FoldQuad4(F32x4 ab, F32x4 cd) {
+  return __builtin_shufflevector(ab, cd, 0, 2, 4, 6) + __builtin_shufflevector(ab, cd, 1, 3, 5, 7);
+}
+TIDAL_INLINE F32 ReduceFolded(const F32* folded) {
+  return {FoldQuad4(FoldPair4(folded[0].lo, folded[1].lo), FoldPair4(folded[2].lo, folded[3].lo)),
+          FoldQuad4(FoldPair4(folded[0].hi, folded[1].hi), FoldPair4(folded[2].hi, folded[3].hi))};
+}
+
+TIDAL_INLINE void Transpose4(F32x4* a, F32x4* b, F32x4* c, F32x4* d) {
+  const F32x4 ab_low = __builtin_shufflevector(*a, *b, 0, 4, 1, 5);
+  const F32x4 ab_high = __builtin_shufflevector(*a, *b, 2, 6, 3, 7);
+  const F32x4 cd_low = __builtin_shufflevector(*c, *d, 0, 4, 1, 5);
+  const F32x4 cd_high = __builtin_shufflevector(*c, *d, 2, 6, 3, 7);
+  *a = __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5);
+  *b = __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7);
+  *c = __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5);
+  *d = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
+}
+TIDAL_INLINE void Transpose(F32* rows) {
+  for (int i = 0; i < 8; i += 4) {
+    Transpose4(&rows[i].lo, &rows[i + 1].lo, &rows[i + 2].lo, &rows[i + 3].lo);
+    Transpose4(&rows[i].hi, &rows[i + 1].hi, &rows[i + 2].hi, &rows[i + 3].hi);
+  }
+  for (int i = 0; i < 4; ++i) {
+    const F32x4 upper_right = rows[i].hi;
+    rows[i].hi = rows[i + 4].lo;
+    rows[i + 4].lo = upper_right;
+  }
 }
 
 TIDAL_INLINE F32x4 Widen4F16(const uint16_t* p) {

@@ -1,0 +1,290 @@
+// Reading cache rows, and attention of a few query rows (attention_kernels.h). Included by
+// attention-inl.h; no include guard.
+
+// A row of a cache as floats. Load(i) is elements i .. i + kLanes - 1, LoadN the first n of these;
+// i is a multiple of kLanes.
+struct F32Row {
+  const float* row;
+  TIDAL_INLINE_MEMBER F32 Load(int64_t i) const { return LoadU(row + i); }
+  TIDAL_INLINE_MEMBER F32 LoadPart(int64_t i, int n) const { return LoadN(row + i, n); }
+};
+struct F16Row {
+  const uint16_t* row;
+  TIDAL_INLINE_MEMBER F32 Load(int64_t i) const { return LoadF16(row + i); }
+  TIDAL_INLINE_MEMBER F32 LoadPart(int64_t i, int n) const { return LoadF16N(row + i, n); }
+};
+struct BF16Row {
+  const uint16_t* row;
+  TIDAL_INLINE_MEMBER F32 Load(int64_t i) const { return LoadBF16(row + i); }
+  TIDAL_INLINE_MEMBER F32 LoadPart(int64_t i, int n) const { return LoadBF16N(row + i, n); }
+};
+struct Q8Row {
+  const int8_t* row;
+  const float* scales;
+  TIDAL_INLINE_MEMBER F32 Scale(int64_t i) const { return Set1(scales[i / kCacheQuantGroup]); }
+  TIDAL_INLINE_MEMBER F32 Load(int64_t i) const { return Mul(LoadI8(row + i), Scale(i)); }
+  TIDAL_INLINE_MEMBER F32 LoadPart(int64_t i, int n) const {
+    return Mul(LoadI8N(row + i, n), Scale(i));
+  }
+};
+
+// The rows of a block: At(t). Only here is it decided where token t's row lies; a gather of chosen
+// slots is another such class. q8_0 scales are widened once per block, not once per use.
+template <typename Row>
+class BlockRows {
+ public:
+  explicit BlockRows(const CacheBlock& block)
+      : rows_(block.rows), row_bytes_(block.head_dim * (int64_t)ElementBytes()) {}
+  TIDAL_INLINE_MEMBER Row At(int64_t t) const { return {Cast(rows_ + t * row_bytes_)}; }
+
+ private:
+  using Pointer = decltype(Row::row);
+  static constexpr int ElementBytes() { return (int)sizeof(*Pointer()); }
+  static Pointer Cast(const uint8_t* p) { return (Pointer)p; }
+
+  const uint8_t* rows_;
+  int64_t row_bytes_;
+};
+
+template <>
+class BlockRows<Q8Row> {
+ public:
+  explicit BlockRows(const CacheBlock& block)
+      : rows_((const int8_t*)block.rows),
+        row_bytes_(block.head_dim),
+        scales_per_row_((block.head_dim + kCacheQuantGroup - 1) / kCacheQuantGroup) {
+    const int64_t num_scales = block.num_tokens * scales_per_row_;
+    int64_t i = 0;
+    for (; i + kLanes <= num_scales; i += kLanes) StoreU(scales_ + i, LoadF16(block.scales + i));
+    if (i < num_scales) {
+      const int lanes = (int)(num_scales - i);
+      StoreN(scales_ + i, LoadF16N(block.scales + i, lanes), lanes);
+    }
+  }
+  TIDAL_INLINE_MEMBER Q8Row At(int64_t t) const {
+    return {rows_ + t * row_bytes_, scales_ + t * scales_per_row_};
+  }
+
+ private:
+  const int8_t* rows_;
+  int64_t row_bytes_;
+  int64_t scales_per_row_;
+  float scales_[kBlockTokens * kMaxHeadDim / kCacheQuantGroup];
+};
+
+TIDAL_INLINE void PrefetchRows(const CacheBlock& block, int64_t first, int64_t count) {
+  const uint8_t* p = block.prefetch + first * block.prefetch_row_bytes;
+  for (int64_t i = 0; i < count * block.prefetch_row_bytes; i += 64) Prefetch(p + i);
+}
+
+// Query rows are taken in groups whose sums fit in registers together, of as equal sizes as can be.
+static constexpr int kMaxGroupRows = kVectorRegisters >= 32 ? 8 : 6;
+TIDAL_INLINE int NextGroupRows(int rows_left) {
+  const int groups_left = (rows_left + kMaxGroupRows - 1) / kMaxGroupRows;
+  return (rows_left + groups_left - 1) / groups_left;
+}
+// Calls fn<rows in the group>(first row) for each group.
+template <typename Fn>
+TIDAL_INLINE void ForEachGroup(int num_rows, const Fn& fn) {
+  for (int row = 0; row < num_rows;) {
+    const int rows = NextGroupRows(num_rows - row);
+    switch (rows) {
+      case 1:
+        fn.template operator()<1>(row);
+        break;
+      case 2:
+        fn.template operator()<2>(row);
+        break;
+      case 3:
+        fn.template operator()<3>(row);
+        break;
+      case 4:
+        fn.template operator()<4>(row);
+        break;
+      case 5:
+        fn.template operator()<5>(row);
+        break;
+      case 6:
+        fn.template operator()<6>(row);
+        break;
+      default:
+        if constexpr (kMaxGroupRows == 8) {
+          if (rows == 7)
+            fn.template operator()<7>(row);
+          else
+            fn.template operator()<8>(row);
+        }
+    }
+    row += rows;
+  }
+}
+
+TIDAL_INLINE const float* QueryRow(const QueryRows& rows, int32_t r) {
+  const int32_t row = rows.first_row + r;
+  return rows.q + row / rows.gqa_ratio * rows.token_stride +
+         (int64_t)(row % rows.gqa_ratio) * rows.head_dim;
+}
+
+// Group by group, [vectors of a row][rows of the group][kLanes], so that score_rows walks one
+// pointer.
+static void PackRows(const QueryRows& rows, float scale, float* packed) {
+  const F32 factor = Set1(scale);
+  for (int row = 0; row < rows.num_rows;) {
+    const int group_rows = NextGroupRows(rows.num_rows - row);
+    for (int r = 0; r < group_rows; ++r) {
+      const float* q = QueryRow(rows, row + r);
+      float* out = packed + (int64_t)row * PaddedHeadDim(rows.head_dim) + r * kLanes;
+      for (int i = 0; i < rows.head_dim; i += kLanes, out += group_rows * kLanes) {
+        const int lanes = rows.head_dim - i < kLanes ? rows.head_dim - i : kLanes;
+        StoreU(out, Mul(LoadN(q + i, lanes), factor));
+      }
+    }
+    row += group_rows;
+  }
+}
+
+// Tokens whose scores are summed at the same time: as many as registers allow, as each query vector
+// is read once for all of them.
+template <int kRows>
+constexpr int TokensAtATime() {
+  if (kVectorRegisters >= 32) return kRows <= 3 ? 8 : kRows <= 6 ? 4 : 2;
+  return kRows == 1 ? 8 : kRows <= 3 ? 4 : 2;
+}
+
+template <int kRows, typename Rows>
+static void ScoreGroup(const CacheBlock& keys, const Rows& rows, const float* packed, float* scores,
+                       bool prefetch) {
+  constexpr int kTokens = TokensAtATime<kRows>();
+  const int64_t head_dim = keys.head_dim;
+  const int64_t whole = head_dim / kLanes * kLanes;
+  for (int t0 = 0; t0 < keys.num_tokens; t0 += kLanes) {
+    F32 folded[kRows][kLanes / 2];
+    for (int i = 0; i < kLanes / 2; i += kTokens / 2) {
+      decltype(rows.At(0)) k[kTokens];
+#pragma GCC unroll 8
+      for (int j = 0; j < kTokens; ++j) {
+        const int t = t0 + FirstOfPair(i + j / 2) + j % 2 * 4;
+        k[j] = rows.At(t < keys.num_tokens ? t : keys.num_tokens - 1);
+      }
+      if (prefetch && t0 + 2 * i < keys.num_tokens) PrefetchRows(keys, t0 + 2 * i, kTokens);
+      F32 sums[kRows][kTokens];
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+        for (int j = 0; j < kTokens; ++j) sums[r][j] = ZeroF();
+      }
+      const float* q = packed;
+      for (int64_t d = 0; d < whole; d += kLanes, q += kRows * kLanes) {
+        F32 key[kTokens];
+#pragma GCC unroll 8
+        for (int j = 0; j < kTokens; ++j) key[j] = k[j].Load(d);
+#pragma GCC unroll 8
+        for (int r = 0; r < kRows; ++r) {
+          const F32 query = LoadU(q + r * kLanes);
+#pragma GCC unroll 8
+          for (int j = 0; j < kTokens; ++j) sums[r][j] = MulAdd(query, key[j], sums[r][j]);
+        }
+      }
+      if (whole < head_dim) {
+        const int lanes = (int)(head_dim - whole);
+#pragma GCC unroll 8
+        for (int j = 0; j < kTokens; ++j) {
+          const F32 key = k[j].LoadPart(whole, lanes);
+#pragma GCC unroll 8
+          for (int r = 0; r < kRows; ++r)
+            sums[r][j] = MulAdd(LoadU(q + r * kLanes), key, sums[r][j]);
+        }
+      }
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+        for (int j = 0; j < kTokens; j += 2)
+          folded[r][i + j / 2] = FoldPair(sums[r][j], sums[r][j + 1]);
+      }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) StoreU(scores + r * kBlockTokens + t0, ReduceFolded(folded[r]));
+  }
+}
+
+template <typename Row>
+static void ScoreRows(const CacheBlock& keys, const float* packed, int32_t num_rows,
+                      float* scores) {
+  const BlockRows<Row> rows(keys);
+  ForEachGroup(num_rows, [&]<int kRows>(int row) {
+    ScoreGroup<kRows>(keys, rows, packed + row * PaddedHeadDim(keys.head_dim),
+                      scores + row * kBlockTokens, row == 0);
+  });
+}
+
+// Adds to the elements from d on of every row of the group, kVectors vectors at a time.
+template <int kRows, int kVectors, typename Rows>
+static void MixColumns(const CacheBlock& values, const Rows& rows, const float* probs,
+                       const float* alpha, int64_t d, float* out, bool prefetch) {
+  const int64_t stride = PaddedHeadDim(values.head_dim);
+  const int64_t left = values.head_dim - d;
+  F32 sums[kRows][kVectors];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+    const F32 factor = Set1(alpha[r]);
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v)
+      sums[r][v] = Mul(LoadU(out + r * stride + d + v * kLanes), factor);
+  }
+  for (int64_t t = 0; t < values.num_tokens; ++t) {
+    const auto row = rows.At(t);
+    if (prefetch) PrefetchRows(values, t, 1);
+    F32 value[kVectors];
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) {
+      // Only a lone vector can be the partial one at the end of a row.
+      value[v] =
+          kVectors > 1 || left >= kLanes ? row.Load(d + v * kLanes) : row.LoadPart(d, (int)left);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const F32 prob = Set1(probs[r * kBlockTokens + t]);
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) sums[r][v] = MulAdd(prob, value[v], sums[r][v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) StoreU(out + r * stride + d + v * kLanes, sums[r][v]);
+  }
+}
+
+// Vectors of a row that are summed at the same time.
+template <int kRows>
+constexpr int VectorsAtATime() {
+  if (kVectorRegisters >= 32) return kRows <= 3 ? 8 : kRows <= 6 ? 4 : 2;
+  return kRows == 1 ? 8 : kRows <= 3 ? 4 : 2;
+}
+
+template <int kRows, typename Rows>
+static void MixGroup(const CacheBlock& values, const Rows& rows, const float* probs,
+                     const float* alpha, float* out, bool prefetch) {
+  constexpr int kVectors = VectorsAtATime<kRows>();
+  const int64_t head_dim = values.head_dim;
+  int64_t d = 0;
+  const auto columns = [&]<int kCount>() {
+    for (; d + kCount * kLanes <= head_dim; d += kCount * kLanes, prefetch = false)
+      MixColumns<kRows, kCount>(values, rows, probs, alpha, d, out, prefetch);
+  };
+  columns.template operator()<kVectors>();
+  if constexpr (kVectors > 4) columns.template operator()<4>();
+  if constexpr (kVectors > 2) columns.template operator()<2>();
+  columns.template operator()<1>();
+  if (d < head_dim) MixColumns<kRows, 1>(values, rows, probs, alpha, d, out, prefetch);
+}
+
+template <typename Row>
+static void MixRows(const CacheBlock& values, const float* probs, const float* alpha,
+                    int32_t num_rows, float* out) {
+  const BlockRows<Row> rows(values);
+  ForEachGroup(num_rows, [&]<int kRows>(int row) {
+    MixGroup<kRows>(values, rows, probs + row * kBlockTokens, alpha + row,
+                    out + row * PaddedHeadDim(values.head_dim), row == 0);
+  });
+}

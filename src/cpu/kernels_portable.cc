@@ -1,0 +1,25 @@
+// The kernels compiled for any machine. Rules for this file: kernels.h.
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "cpu/kernels.h"
+
+namespace tidal {
+namespace portable {
+namespace {
+// clang-format off
+#include "cpu/simd_portable.h"  // first: the others are written in it
+#include "cpu/elementwise-inl.h"
+#include "cpu/attention-inl.h"
+// clang-format on
+}  // namespace
+}  // namespace portable
+
+const KernelTable kPortableKernels = {
+    .matmul = {},
+    .elementwise = portable::kElementwise,
+    .attention = portable::kAttention,
+};
+
+}  // namespace tidal
