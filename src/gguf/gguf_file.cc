@@ -1,7 +1,6 @@
 #include "gguf/gguf_file.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <numeric>
 #include <optional>
@@ -10,6 +9,8 @@
 #include "base/sha256.h"
 #include "gguf/gguf_format.h"
 #include "gguf/gguf_parse.h"
+#include "gguf/gguf_split.h"
+#include "gguf/gguf_value.h"
 #include "gguf/mapped_file.h"
 #include "gguf/printable.h"
 
@@ -17,121 +18,6 @@ namespace tidal {
 namespace {
 
 constexpr size_t kHashedTensorBytes = 4096;
-constexpr size_t kListedStringBytes = 80;
-constexpr uint64_t kListedElements = 8;
-
-// The numbers in a name like model-00002-of-00003.gguf, and what stands before them.
-struct SplitName {
-  std::string prefix;
-  uint64_t number = 0;  // from 1
-  uint64_t count = 0;
-
-  std::string Of(uint64_t other) const {
-    return fmt::format("{}-{:05}-of-{:05}.gguf", prefix, other, count);
-  }
-};
-
-std::optional<SplitName> ParseSplitName(const std::string& path) {
-  constexpr std::string_view kShape = "-00000-of-00000.gguf";  // 0: a digit
-  if (path.size() < kShape.size()) return std::nullopt;
-  const std::string_view tail = std::string_view(path).substr(path.size() - kShape.size());
-  SplitName name{path.substr(0, path.size() - kShape.size())};
-  for (size_t i = 0; i < kShape.size(); ++i) {
-    const bool digit = tail[i] >= '0' && tail[i] <= '9';
-    if (kShape[i] != '0') {
-      if (tail[i] != kShape[i]) return std::nullopt;
-      continue;
-    }
-    if (!digit) return std::nullopt;
-    uint64_t& value = i < 6 ? name.number : name.count;
-    value = 10 * value + static_cast<uint64_t>(tail[i] - '0');
-  }
-  return name;
-}
-
-bool IsInteger(GgufType type) {
-  switch (type) {
-    case GgufType::kUint8:
-    case GgufType::kInt8:
-    case GgufType::kUint16:
-    case GgufType::kInt16:
-    case GgufType::kUint32:
-    case GgufType::kInt32:
-    case GgufType::kUint64:
-    case GgufType::kInt64:
-      return true;
-    default:
-      return false;
-  }
-}
-
-// An integer of any width: its sign, and its value as 64 bits.
-struct Integer {
-  bool negative = false;
-  uint64_t bits = 0;
-};
-
-template <typename T>
-Integer LoadIntegerOf(const std::byte* data) {
-  const T value = LoadUnaligned<T>(data);
-  if constexpr (std::is_signed_v<T>) return {value < 0, static_cast<uint64_t>(int64_t{value})};
-  return {false, static_cast<uint64_t>(value)};
-}
-
-// REQUIRES: IsInteger(type).
-Integer LoadInteger(GgufType type, const std::byte* data) {
-  switch (type) {
-    case GgufType::kUint8:
-      return LoadIntegerOf<uint8_t>(data);
-    case GgufType::kInt8:
-      return LoadIntegerOf<int8_t>(data);
-    case GgufType::kUint16:
-      return LoadIntegerOf<uint16_t>(data);
-    case GgufType::kInt16:
-      return LoadIntegerOf<int16_t>(data);
-    case GgufType::kUint32:
-      return LoadIntegerOf<uint32_t>(data);
-    case GgufType::kInt32:
-      return LoadIntegerOf<int32_t>(data);
-    case GgufType::kUint64:
-      return LoadIntegerOf<uint64_t>(data);
-    default:
-      return LoadIntegerOf<int64_t>(data);
-  }
-}
-
-std::string TextOfElement(GgufType type, const std::byte* data) {
-  if (type == GgufType::kString) return Printable(LoadString(data), kListedStringBytes);
-  if (type == GgufType::kBool) return *data == std::byte{0} ? "false" : "true";
-  if (type == GgufType::kFloat32) return fmt::format("{}", LoadUnaligned<float>(data));
-  if (type == GgufType::kFloat64) return fmt::format("{}", LoadUnaligned<double>(data));
-  const Integer value = LoadInteger(type, data);
-  return value.negative ? fmt::format("{}", static_cast<int64_t>(value.bits))
-                        : fmt::format("{}", value.bits);
-}
-
-// Bytes from one element to the next.
-uint64_t StrideOf(GgufType type, const std::byte* data) {
-  return type == GgufType::kString ? sizeof(uint64_t) + LoadString(data).size()
-                                   : GgufTypeBytes(type);
-}
-
-std::string TextOf(const GgufRawEntry& entry) {
-  if (entry.type != GgufType::kArray) return TextOfElement(entry.type, entry.data);
-  std::string text = "[";
-  const std::byte* data = entry.data;
-  const uint64_t listed = std::min(entry.count, kListedElements);
-  for (uint64_t i = 0; i < listed; ++i) {
-    text += (i == 0 ? "" : ", ") + TextOfElement(entry.element_type, data);
-    data += StrideOf(entry.element_type, data);
-  }
-  return text + (entry.count > listed ? ", ...]" : "]");
-}
-
-std::string TypeText(const GgufRawEntry& entry) {
-  if (entry.type != GgufType::kArray) return NameOf(entry.type);
-  return fmt::format("array of {}", NameOf(entry.element_type));
-}
 
 // Indices of `items` in the order of their names, for look-ups in O(log n) whatever the names are
 // (an attacker picks them, so a hash table could be made slow).
@@ -175,7 +61,6 @@ struct Part {
   std::vector<uint32_t> entry_order;
 };
 
-// Why a look-up failed, for messages that the caller completes.
 Status WrongType(const Part& part, const GgufRawEntry& entry, const char* expected) {
   return Corrupt(
       "{}: metadata key {} has the type {}, expected {}; the file is damaged or made for another "
@@ -201,7 +86,7 @@ Result<const GgufRawEntry*> FindArray(const Part& part, std::string_view key,
 Result<uint64_t> LoadUint(const Part& part, std::string_view key) {
   TIDAL_ASSIGN_OR_RETURN(const GgufRawEntry* const entry, FindEntry(part, key));
   if (!IsInteger(entry->type)) return WrongType(part, *entry, "an integer");
-  const Integer value = LoadInteger(entry->type, entry->data);
+  const GgufInteger value = LoadInteger(entry->type, entry->data);
   if (value.negative) {
     return Corrupt("{}: metadata key {} is {}, expected no negative number; the file is damaged",
                    part.path, Printable(key), TextOfElement(entry->type, entry->data));
@@ -210,7 +95,7 @@ Result<uint64_t> LoadUint(const Part& part, std::string_view key) {
 }
 
 Result<Part> OpenPart(const std::string& path) {
-  const std::string printable = Printable(path, path.size());
+  const std::string printable = PrintablePath(path);
   Result<MappedFile> mapping = MappedFile::Open(path);
   if (!mapping.ok()) return mapping.status().Annotate(printable);
   Result<GgufDirectory> directory = ParseGguf(mapping->bytes());
@@ -250,7 +135,7 @@ Result<SplitName> SplitNameOf(const std::string& path, const Part& part, const S
   if (info.number != 0) {
     return InvalidArgument("{}: this is file {} of a model split into {}; open the first one{}",
                            part.path, info.number + 1, info.count,
-                           name ? ", " + Printable(name->Of(1), path.size()) : "");
+                           name ? ", " + PrintablePath(name->PathOf(1)) : "");
   }
   if (!name || name->number != 1 || name->count != info.count) {
     return Corrupt(
@@ -264,7 +149,7 @@ Result<SplitName> SplitNameOf(const std::string& path, const Part& part, const S
 // Opens the files after the first one.
 Status OpenSisters(const SplitName& name, std::vector<Part>* parts) {
   for (uint64_t i = 1; i < name.count; ++i) {
-    TIDAL_ASSIGN_OR_RETURN(Part part, OpenPart(name.Of(i + 1)));
+    TIDAL_ASSIGN_OR_RETURN(Part part, OpenPart(name.PathOf(i + 1)));
     TIDAL_ASSIGN_OR_RETURN(const SplitInfo info, SplitInfoOf(part));
     if (info.number != i || info.count != name.count) {
       return Corrupt(
@@ -367,7 +252,10 @@ uint64_t GgufFile::file_bytes() const {
   return bytes;
 }
 
-bool GgufFile::Has(std::string_view key) const { return FindEntry(impl_->first(), key).ok(); }
+bool GgufFile::Has(std::string_view key) const {
+  const Part& part = impl_->first();
+  return FindByName(part.directory.entries, part.entry_order, key, kKeyOf) != nullptr;
+}
 
 Result<uint64_t> GgufFile::GetUint(std::string_view key) const {
   return LoadUint(impl_->first(), key);
@@ -378,7 +266,7 @@ Result<double> GgufFile::GetFloat(std::string_view key) const {
   if (entry->type == GgufType::kFloat32) return double{LoadUnaligned<float>(entry->data)};
   if (entry->type == GgufType::kFloat64) return LoadUnaligned<double>(entry->data);
   if (!IsInteger(entry->type)) return WrongType(impl_->first(), *entry, "a number");
-  const Integer value = LoadInteger(entry->type, entry->data);
+  const GgufInteger value = LoadInteger(entry->type, entry->data);
   return value.negative ? static_cast<double>(static_cast<int64_t>(value.bits))
                         : static_cast<double>(value.bits);
 }
@@ -414,7 +302,7 @@ Result<std::vector<int64_t>> GgufFile::GetIntArray(std::string_view key) const {
   const uint64_t stride = GgufTypeBytes(entry->element_type);
   std::vector<int64_t> integers(entry->count);
   for (uint64_t i = 0; i < entry->count; ++i) {
-    const Integer value = LoadInteger(entry->element_type, entry->data + i * stride);
+    const GgufInteger value = LoadInteger(entry->element_type, entry->data + i * stride);
     if (!value.negative &&
         value.bits > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
       return Corrupt(

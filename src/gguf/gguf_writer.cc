@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/math.h"
+#include "gguf/printable.h"
 
 namespace tidal {
 namespace {
@@ -139,7 +140,7 @@ Status WriteWholeFile(const std::string& path, std::span<const std::byte> bytes)
   const auto failed = [&](const char* action) {
     const int error = errno;
     std::remove(temporary.c_str());
-    return IoError("{}: cannot {} the file: {}", path, action,
+    return IoError("{}: cannot {} the file: {}", PrintablePath(path), action,
                    std::generic_category().message(error));
   };
   std::FILE* file = std::fopen(temporary.c_str(), "wb");

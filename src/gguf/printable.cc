@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <fmt/format.h>
+#include <limits>
 
 namespace tidal {
 namespace {
@@ -48,6 +49,10 @@ std::string Printable(std::string_view bytes, size_t max_bytes) {
     bytes.remove_prefix(length);
   }
   return out;
+}
+
+std::string PrintablePath(std::string_view path) {
+  return Printable(path, std::numeric_limits<size_t>::max());
 }
 
 }  // namespace tidal

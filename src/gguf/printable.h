@@ -12,6 +12,9 @@ namespace tidal {
 // about max_bytes of output. Valid UTF-8 stays as it is.
 std::string Printable(std::string_view bytes, size_t max_bytes = 80);
 
+// The same for a path, which is never cut.
+std::string PrintablePath(std::string_view path);
+
 }  // namespace tidal
 
 #endif  // TIDAL_GGUF_PRINTABLE_H_

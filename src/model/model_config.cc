@@ -16,9 +16,7 @@ constexpr const char* kDamaged = "the file is damaged or made for another progra
 class KeyReader {
  public:
   KeyReader(const GgufFile& file, std::string prefix)
-      : file_(file),
-        path_(Printable(file.path(), file.path().size())),
-        prefix_(std::move(prefix)) {}
+      : file_(file), path_(PrintablePath(file.path())), prefix_(std::move(prefix)) {}
 
   const std::string& path() const { return path_; }
   std::string Key(std::string_view suffix) const { return fmt::format("{}.{}", prefix_, suffix); }
@@ -86,7 +84,7 @@ class KeyReader {
 };
 
 Result<const Architecture*> ReadArchitecture(const GgufFile& file) {
-  const std::string path = Printable(file.path(), file.path().size());
+  const std::string path = PrintablePath(file.path());
   if (file.Has("general.type")) {
     TIDAL_ASSIGN_OR_RETURN(const std::string_view type, file.GetString("general.type"));
     if (type != "model") {

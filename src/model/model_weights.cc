@@ -17,7 +17,7 @@ std::string ShapeText(const GgufTensor& tensor) {
 
 Result<TensorView> ReadTensor(const GgufFile& file, const std::string& name, int64_t rows,
                               int64_t cols, const std::string& expected_shape) {
-  const std::string path = Printable(file.path(), file.path().size());
+  const std::string path = PrintablePath(file.path());
   const GgufTensor* tensor = file.FindTensor(name);
   if (tensor == nullptr) {
     return Corrupt("{}: tensor {} is missing, expected shape {}; {}", path, name, expected_shape,
@@ -63,7 +63,7 @@ constexpr const char* kRefusedInLayer[] = {
 Status RefuseTensor(const GgufFile& file, const std::string& name) {
   if (file.FindTensor(name) == nullptr) return OkStatus();
   return Unsupported("{}: tensor {} belongs to a variant of the architecture that is not supported",
-                     Printable(file.path(), file.path().size()), name);
+                     PrintablePath(file.path()), name);
 }
 
 // A bias, or an absent view where the family may do without.
@@ -115,7 +115,7 @@ Result<TensorView> ReadVector(const GgufFile& file, const std::string& name, int
                          ReadTensor(file, name, 1, cols, fmt::format("[{}]", cols)));
   if (view.dtype != DType::kF32) {
     return Unsupported("{}: tensor {} has the type {}, expected F32 for a norm or a bias",
-                       Printable(file.path(), file.path().size()), name, NameOf(view.dtype));
+                       PrintablePath(file.path()), name, NameOf(view.dtype));
   }
   return view;
 }
