@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdio>
 #include <sched.h>
+#include <system_error>
 
 #include "base/check.h"
 
@@ -18,6 +19,10 @@ namespace {
 // a user) sleeps.
 constexpr auto kSpinTime = std::chrono::microseconds(200);
 constexpr int kPausesPerClockRead = 32;
+constexpr int kPausesPerYield = 1024;
+
+// Of a generation number: regions are opened by odd ones.
+bool IsOpen(uint32_t generation) { return generation % 2 == 1; }
 
 void CpuPause() {
 #if defined(__x86_64__)
@@ -53,30 +58,69 @@ int UsableCores() {
 // Each group of fields on its own cache line: the generation is polled by everyone, next_item is
 // fought over.
 struct ThreadPool::Shared {
+  // Odd while a region is open, even between regions. Only the caller of Run writes it.
   alignas(64) std::atomic<uint32_t> generation{0};
-  std::atomic<bool> stop{false};
+  bool stop = false;  // like the four below, written before a region opens
   BodyFn fn = nullptr;
   const void* context = nullptr;
   int64_t num_items = 0;
   int64_t grain = 1;
   alignas(64) std::atomic<int64_t> next_item{0};
-  alignas(64) std::atomic<int32_t> running{0};
+  alignas(64) std::atomic<int32_t> workers_inside{0};
 };
 
-ThreadPool::ThreadPool(int num_threads)
-    : num_threads_(num_threads), shared_(std::make_unique<Shared>()) {
+ThreadPool::ThreadPool(int num_threads) : shared_(std::make_unique<Shared>()) {
   TIDAL_CHECK(num_threads >= 1 && num_threads <= 1024, "{} threads", num_threads);
   workers_.reserve(static_cast<size_t>(num_threads - 1));
-  for (int thread = 1; thread < num_threads; ++thread)
-    workers_.emplace_back([this, thread] { Worker(thread); });
+  for (int thread = 1; thread < num_threads; ++thread) {
+    try {
+      workers_.emplace_back([this, thread] { Worker(thread); });
+    } catch (const std::system_error&) {
+      break;  // a limit of the system: the pool works with the threads that it got
+    }
+  }
+  num_threads_ = static_cast<int>(workers_.size()) + 1;
 }
 
 ThreadPool::~ThreadPool() {
-  shared_->stop.store(true, std::memory_order_relaxed);
-  shared_->generation.fetch_add(1, std::memory_order_release);
-  shared_->generation.notify_all();
+  shared_->stop = true;
+  Open();
   for (std::thread& worker : workers_) worker.join();
 }
+
+// Sequential consistency in Open, Close and Enter: either a worker that comes late sees the region
+// closed, or Close sees that worker inside; and either a worker about to sleep sees the new
+// generation, or notify_all sees the sleeper.
+void ThreadPool::Open() {
+  shared_->generation.fetch_add(1, std::memory_order_seq_cst);
+  shared_->generation.notify_all();  // a system call only where a worker sleeps
+}
+
+// Returns once no worker is inside the region and none can enter it any more. Workers that never
+// woke up are not waited for, so a sleeping or descheduled thread costs the region nothing.
+void ThreadPool::Close() {
+  Shared& s = *shared_;
+  s.generation.fetch_add(1, std::memory_order_seq_cst);
+  // Workers hold at most one piece each: the wait is short, and yielding lets them finish on an
+  // oversubscribed machine.
+  for (int spins = 1; s.workers_inside.load(std::memory_order_seq_cst) != 0; ++spins) {
+    CpuPause();
+    if (spins % kPausesPerYield == 0) sched_yield();
+  }
+}
+
+// The open generation that the worker is now inside of, or 0 (and it is outside) where none is
+// open.
+uint32_t ThreadPool::Enter() {
+  Shared& s = *shared_;
+  s.workers_inside.fetch_add(1, std::memory_order_seq_cst);
+  const uint32_t generation = s.generation.load(std::memory_order_seq_cst);
+  if (IsOpen(generation)) return generation;
+  Leave();
+  return 0;
+}
+
+void ThreadPool::Leave() { shared_->workers_inside.fetch_sub(1, std::memory_order_release); }
 
 void ThreadPool::Drain(int thread) {
   Shared& s = *shared_;
@@ -88,41 +132,46 @@ void ThreadPool::Drain(int thread) {
 }
 
 void ThreadPool::Run(int64_t num_items, int64_t grain, BodyFn fn, const void* context) {
-  TIDAL_CHECK(grain >= 1, "grain is {}", grain);
   Shared& s = *shared_;
+  TIDAL_CHECK(!IsOpen(s.generation.load(std::memory_order_relaxed)),
+              "ParallelFor inside ParallelFor");
   s.fn = fn;
   s.context = context;
   s.num_items = num_items;
   s.grain = grain;
   s.next_item.store(0, std::memory_order_relaxed);
-  s.running.store(num_threads_ - 1, std::memory_order_relaxed);
-  s.generation.fetch_add(1, std::memory_order_release);
-  s.generation.notify_all();  // a system call only where a worker sleeps
+  Open();
   Drain(0);
-  // Workers hold at most one piece each: the wait is short, and yielding lets them finish on an
-  // oversubscribed machine.
-  for (int spins = 0; s.running.load(std::memory_order_acquire) != 0; ++spins) {
-    CpuPause();
-    if (spins % 1024 == 1023) sched_yield();
+  Close();
+}
+
+// The first open generation after `seen`: spins for kSpinTime, then sleeps.
+void ThreadPool::AwaitOpen(uint32_t seen) {
+  const std::atomic<uint32_t>& generation = shared_->generation;
+  const auto is_new = [&] {
+    const uint32_t now = generation.load(std::memory_order_relaxed);
+    return now != seen && IsOpen(now);
+  };
+  const auto deadline = std::chrono::steady_clock::now() + kSpinTime;
+  while (!is_new()) {
+    for (int i = 0; i < kPausesPerClockRead && !is_new(); ++i) CpuPause();
+    if (std::chrono::steady_clock::now() < deadline) continue;
+    const uint32_t now = generation.load(std::memory_order_seq_cst);
+    if (now == seen || !IsOpen(now)) generation.wait(now, std::memory_order_seq_cst);
   }
 }
 
 void ThreadPool::Worker(int thread) {
-  Shared& s = *shared_;
   uint32_t seen = 0;
   for (;;) {
-    const auto deadline = std::chrono::steady_clock::now() + kSpinTime;
-    while (s.generation.load(std::memory_order_acquire) == seen) {
-      for (int i = 0;
-           i < kPausesPerClockRead && s.generation.load(std::memory_order_relaxed) == seen; ++i)
-        CpuPause();
-      if (std::chrono::steady_clock::now() > deadline)
-        s.generation.wait(seen, std::memory_order_acquire);
-    }
-    ++seen;  // generations cannot be skipped: Run waits for every worker
-    if (s.stop.load(std::memory_order_relaxed)) return;
-    Drain(thread);
-    s.running.fetch_sub(1, std::memory_order_release);
+    AwaitOpen(seen);
+    const uint32_t entered = Enter();
+    if (entered == 0) continue;
+    seen = entered;
+    const bool stop = shared_->stop;
+    if (!stop) Drain(thread);
+    Leave();
+    if (stop) return;
   }
 }
 

@@ -4,12 +4,15 @@
 #ifndef TIDAL_BASE_THREAD_POOL_H_
 #define TIDAL_BASE_THREAD_POOL_H_
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
 #include <thread>
 #include <type_traits>
 #include <vector>
+
+#include "base/check.h"
 
 namespace tidal {
 
@@ -34,9 +37,11 @@ class ThreadPool {
   // at a time; no allocation, no system call while workers are awake.
   template <typename Body>
   void ParallelFor(int64_t num_items, int64_t grain, const Body& body) {
-    if (num_items <= 0) return;
+    TIDAL_CHECK(grain >= 1, "grain is {}", grain);
     if (num_threads_ == 1 || num_items <= grain) {
-      body(int64_t{0}, num_items, 0);
+      for (int64_t begin = 0; begin < num_items; begin += grain) {
+        body(begin, std::min(begin + grain, num_items), 0);
+      }
       return;
     }
     Run(
@@ -52,10 +57,15 @@ class ThreadPool {
   struct Shared;
 
   void Run(int64_t num_items, int64_t grain, BodyFn fn, const void* context);
-  void Worker(int thread);
+  void Open();
+  void Close();
   void Drain(int thread);
+  void Worker(int thread);
+  void AwaitOpen(uint32_t seen);
+  uint32_t Enter();
+  void Leave();
 
-  const int num_threads_;
+  int num_threads_ = 1;
   std::unique_ptr<Shared> shared_;
   std::vector<std::thread> workers_;
 };
