@@ -9,6 +9,14 @@
 #include "cpu/elementwise_kernels.h"
 #include "cpu/matmul_kernels.h"
 
+// Before a loop with a constant count: its body is written out, so that arrays of vectors that it
+// indexes live in registers.
+#if defined(__clang__)
+#define TIDAL_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define TIDAL_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 namespace tidal {
 
 struct KernelTable {

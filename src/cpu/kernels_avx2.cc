@@ -14,12 +14,15 @@ namespace {
 #include "cpu/simd_avx2.h"  // first: the others are written in it
 #include "cpu/elementwise-inl.h"
 #include "cpu/attention-inl.h"
+#include "cpu/dot_avx2.h"
+#include "cpu/matmul_quantized-inl.h"
+#include "cpu/matmul_full-inl.h"
 // clang-format on
 }  // namespace
 }  // namespace avx2
 
 const KernelTable kAvx2Kernels = {
-    .matmul = {},
+    .matmul = avx2::kMatMul,
     .elementwise = avx2::kElementwise,
     .attention = avx2::kAttention,
 };

@@ -14,12 +14,15 @@ namespace {
 #include "cpu/simd_avx512.h"  // first: the others are written in it
 #include "cpu/elementwise-inl.h"
 #include "cpu/attention-inl.h"
+#include "cpu/dot_avx512.h"
+#include "cpu/matmul_quantized-inl.h"
+#include "cpu/matmul_full-inl.h"
 // clang-format on
 }  // namespace
 }  // namespace avx512
 
 const KernelTable kAvx512Kernels = {
-    .matmul = {},
+    .matmul = avx512::kMatMul,
     .elementwise = avx512::kElementwise,
     .attention = avx512::kAttention,
 };

@@ -12,12 +12,15 @@ namespace {
 #include "cpu/simd_portable.h"  // first: the others are written in it
 #include "cpu/elementwise-inl.h"
 #include "cpu/attention-inl.h"
+#include "cpu/dot_portable.h"
+#include "cpu/matmul_quantized-inl.h"
+#include "cpu/matmul_full-inl.h"
 // clang-format on
 }  // namespace
 }  // namespace portable
 
 const KernelTable kPortableKernels = {
-    .matmul = {},
+    .matmul = portable::kMatMul,
     .elementwise = portable::kElementwise,
     .attention = portable::kAttention,
 };

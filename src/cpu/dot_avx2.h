@@ -1,0 +1,109 @@
+// Codes and their integer dot products on AVX2. What the names mean: dot_portable.h. Included after
+// simd_avx2.h, in the same way.
+//
+// vpmaddubsw multiplies unsigned codes by signed activations and adds pairs in 16 bits, saturating;
+// a sum of pairs may therefore only grow while codes * 127 * 2 * steps stays below 2^15: 8 steps of
+// 4-bit codes, 4 of 5-bit, 2 of 6-bit. 8-bit codes are taken as two planes of 4 bits.
+
+typedef __m256i Bytes;
+
+static constexpr int kVecs = kRowTile / kLanes;
+static constexpr int kFusedTokens =
+    3;  // two rows of i16 sums, f32 sums and codes fill the registers
+static constexpr int kFusedLimit = 4;
+static constexpr int kScratchTokens = 3;
+static constexpr int kFullTokens = 6;
+static constexpr int kDecodeTiles = 2;
+static constexpr bool kSplitPlanes = true;
+static constexpr int kHalfVectors = 3;
+
+TIDAL_INLINE Bytes LoadBytes(const uint8_t* p) { return _mm256_loadu_si256((const __m256i*)p); }
+TIDAL_INLINE void StoreBytes(uint8_t* p, Bytes a) { _mm256_storeu_si256((__m256i*)p, a); }
+TIDAL_INLINE Bytes And(Bytes a, uint8_t mask) {
+  return _mm256_and_si256(a, _mm256_set1_epi8((char)mask));
+}
+TIDAL_INLINE Bytes Or(Bytes a, Bytes b) { return _mm256_or_si256(a, b); }
+TIDAL_INLINE Bytes ShiftBits(Bytes a, int left) {
+  return left >= 0 ? _mm256_slli_epi16(a, left) : _mm256_srli_epi16(a, -left);
+}
+TIDAL_INLINE F32 ByteToF32(Bytes a, int t) {
+  return ConvertToF32(_mm256_and_si256(_mm256_srli_epi32(a, 8 * t), _mm256_set1_epi32(255)));
+}
+
+// 0 and 1: the scales of a half, twice in each row's lane. 2: both, times -32.
+TIDAL_INLINE I32 MakeHalfVector(const int8_t* scales, int i) {
+  const I32 first = LoadI8AsI32(scales);
+  const I32 second = LoadI8AsI32(scales + kRowTile);
+  if (i == 2) {
+    const I32 both = _mm256_blend_epi16(first, _mm256_slli_epi32(second, 16), 0xaa);
+    return _mm256_sub_epi16(_mm256_setzero_si256(), _mm256_slli_epi16(both, 5));
+  }
+  const I32 half = i == 0 ? first : second;
+  return _mm256_blend_epi16(half, _mm256_slli_epi32(half, 16), 0xaa);
+}
+TIDAL_INLINE I32 LoadI32(const uint8_t* p) { return LoadBytes(p); }
+TIDAL_INLINE void StoreI32(uint8_t* p, I32 a) { StoreBytes(p, a); }
+
+TIDAL_INLINE I32 Broadcast32(const void* p) {
+  int32_t word;
+  memcpy(&word, p, sizeof(word));
+  return _mm256_set1_epi32(word);
+}
+
+template <PackedType kType, int kTokens, class Group>
+TIDAL_INLINE void GroupDots(const Group& group, const ActivationBlock* const* blocks,
+                            F32 dots[kVecs][kTokens]) {
+  constexpr PackedTraits kTraits = TraitsOf(kType);
+  constexpr bool kHalves = kTraits.scales == ScaleLayout::kSuperSymmetric;
+  constexpr int kSteps = kTraits.bits == 8 ? 16 : 8;
+  constexpr int kRun = kTraits.bits == 5 ? 4 : kTraits.bits == 6 ? 2 : 8;  // steps that fit 16 bits
+  I32 total[kVecs][kTokens];
+  TIDAL_UNROLL
+  for (int run = 0; run < kSteps / kRun; ++run) {
+    __m256i sum[kVecs][kTokens];
+    TIDAL_UNROLL
+    for (int i = 0; i < kRun; ++i) {
+      const int step = run * kRun + i;
+      Bytes codes[kVecs];
+      TIDAL_UNROLL
+      for (int v = 0; v < kVecs; ++v) codes[v] = group.Codes(step, v);
+      TIDAL_UNROLL
+      for (int n = 0; n < kTokens; ++n) {
+        const I32 x = Broadcast32(blocks[n]->codes + step % 8 * 4);
+        TIDAL_UNROLL
+        for (int v = 0; v < kVecs; ++v) {
+          const __m256i products = _mm256_maddubs_epi16(codes[v], x);
+          sum[v][n] = i == 0 ? products : _mm256_add_epi16(sum[v][n], products);
+        }
+      }
+    }
+    TIDAL_UNROLL
+    for (int v = 0; v < kVecs; ++v) {
+      const int half = run * kRun / 4;
+      const __m256i weight = kHalves ? group.HalfVector(half, v)
+                                     : _mm256_set1_epi16(run > 0 && kTraits.bits == 8 ? 16 : 1);
+      TIDAL_UNROLL
+      for (int n = 0; n < kTokens; ++n) {
+        const I32 part = _mm256_madd_epi16(sum[v][n], weight);
+        total[v][n] = run == 0 ? part : _mm256_add_epi32(total[v][n], part);
+      }
+    }
+  }
+  if constexpr (kTraits.zero_point != 0) {
+    TIDAL_UNROLL
+    for (int n = 0; n < kTokens; ++n) {
+      const I32 half_sums = Broadcast32(blocks[n]->half_sums);
+      TIDAL_UNROLL
+      for (int v = 0; v < kVecs; ++v) {
+        const __m256i zero =
+            kHalves ? group.HalfVector(2, v) : _mm256_set1_epi16((int16_t)-kTraits.zero_point);
+        total[v][n] = _mm256_add_epi32(total[v][n], _mm256_madd_epi16(half_sums, zero));
+      }
+    }
+  }
+  TIDAL_UNROLL
+  for (int n = 0; n < kTokens; ++n) {
+    TIDAL_UNROLL
+    for (int v = 0; v < kVecs; ++v) dots[v][n] = ConvertToF32(total[v][n]);
+  }
+}

@@ -1,0 +1,117 @@
+// Codes and their integer dot products on AVX-512 with VNNI. What the names mean: dot_portable.h.
+// Included after simd_avx512.h, in the same way.
+//
+// vpdpbusd multiplies unsigned codes by signed activations and adds four products in 32 bits, so
+// that every type takes one instruction for 16 rows of 4 columns.
+
+typedef __m512i Bytes;
+
+static constexpr int kVecs = kRowTile / kLanes;
+static constexpr int kFusedTokens = 4;
+static constexpr int kFusedLimit = 4;
+static constexpr int kScratchTokens = 8;
+static constexpr int kFullTokens = 8;
+static constexpr int kDecodeTiles = 4;
+static constexpr bool kSplitPlanes = false;
+static constexpr int kHalfVectors = 2;
+
+TIDAL_INLINE Bytes LoadBytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
+TIDAL_INLINE void StoreBytes(uint8_t* p, Bytes a) { _mm512_storeu_si512(p, a); }
+TIDAL_INLINE Bytes And(Bytes a, uint8_t mask) {
+  return _mm512_and_si512(a, _mm512_set1_epi8((char)mask));
+}
+TIDAL_INLINE Bytes Or(Bytes a, Bytes b) { return _mm512_or_si512(a, b); }
+// A switch because the intrinsics need a literal where nothing is inlined.
+TIDAL_INLINE Bytes ShiftBits(Bytes a, int left) {
+  switch (left) {
+    case 4:
+      return _mm512_slli_epi16(a, 4);
+    case 3:
+      return _mm512_slli_epi16(a, 3);
+    case 2:
+      return _mm512_slli_epi16(a, 2);
+    case 1:
+      return _mm512_slli_epi16(a, 1);
+    case -1:
+      return _mm512_srli_epi16(a, 1);
+    case -2:
+      return _mm512_srli_epi16(a, 2);
+    case -3:
+      return _mm512_srli_epi16(a, 3);
+    case -4:
+      return _mm512_srli_epi16(a, 4);
+    default:
+      return a;
+  }
+}
+TIDAL_INLINE F32 ByteToF32(Bytes a, int t) {
+  const __m512i shifted = _mm512_srlv_epi32(a, _mm512_set1_epi32(8 * t));
+  return ConvertToF32(_mm512_and_si512(shifted, _mm512_set1_epi32(255)));
+}
+
+// The scales of half i as floats.
+TIDAL_INLINE I32 MakeHalfVector(const int8_t* scales, int i) {
+  return _mm512_castps_si512(LoadI8(scales + i * kRowTile));
+}
+TIDAL_INLINE I32 LoadI32(const uint8_t* p) { return LoadBytes(p); }
+TIDAL_INLINE void StoreI32(uint8_t* p, I32 a) { StoreBytes(p, a); }
+
+TIDAL_INLINE I32 Broadcast32(const void* p) {
+  int32_t word;
+  memcpy(&word, p, sizeof(word));
+  return _mm512_set1_epi32(word);
+}
+
+template <PackedType kType, int kTokens, class Group>
+TIDAL_INLINE void GroupDots(const Group& group, const ActivationBlock* const* blocks,
+                            F32 dots[kVecs][kTokens]) {
+  static_assert(kVecs == 1);
+  constexpr PackedTraits kTraits = TraitsOf(kType);
+  constexpr bool kHalves = kTraits.scales == ScaleLayout::kSuperSymmetric;
+  // Sums that are added up at the end, so that few tokens do not wait for each other: steps 0..3
+  // go to the first half of them, and steps 4..7 to the second.
+  constexpr int kSums = kTokens <= 2 ? 4 : (kTokens <= 4 || kHalves) ? 2 : 1;
+  I32 sum[kTokens][kSums];
+  TIDAL_UNROLL
+  for (int n = 0; n < kTokens; ++n) {
+    TIDAL_UNROLL
+    for (int i = 0; i < kSums; ++i) sum[n][i] = _mm512_setzero_si512();
+    if constexpr (kTraits.zero_point != 0) {
+      // half_sums[0] is the low 16 bits of the word. A half has its own sum, or shares one.
+      const I32 half_sums = Broadcast32(blocks[n]->half_sums);
+      const int zero = -kTraits.zero_point;
+      if constexpr (kHalves) {
+        const I32 low = _mm512_set1_epi32(zero & 0xffff);
+        const I32 high = _mm512_set1_epi32((int32_t)((uint32_t)zero << 16));
+        sum[n][0] = _mm512_dpwssd_epi32(sum[n][0], half_sums, low);
+        sum[n][kSums / 2] = _mm512_dpwssd_epi32(sum[n][kSums / 2], half_sums, high);
+      } else {
+        sum[n][0] = _mm512_dpwssd_epi32(sum[n][0], half_sums, _mm512_set1_epi16((int16_t)zero));
+      }
+    }
+  }
+  TIDAL_UNROLL
+  for (int step = 0; step < 8; ++step) {
+    const Bytes codes = group.Codes(step, 0);
+    const int i = kSums == 1 ? 0 : step / 4 * (kSums / 2) + step % (kSums / 2);
+    TIDAL_UNROLL
+    for (int n = 0; n < kTokens; ++n)
+      sum[n][i] = _mm512_dpbusd_epi32(sum[n][i], codes, Broadcast32(blocks[n]->codes + step * 4));
+  }
+  TIDAL_UNROLL
+  for (int n = 0; n < kTokens; ++n) {
+    I32 first = sum[n][0];
+    I32 second = sum[n][kSums / 2];
+    if constexpr (kSums == 4) {
+      first = _mm512_add_epi32(first, sum[n][1]);
+      second = _mm512_add_epi32(second, sum[n][3]);
+    }
+    if constexpr (kHalves) {
+      // Exact: magnitudes are below 2^24.
+      const F32 scaled = Mul(ConvertToF32(second), _mm512_castsi512_ps(group.HalfVector(1, 0)));
+      dots[0][n] = MulAdd(ConvertToF32(first), _mm512_castsi512_ps(group.HalfVector(0, 0)), scaled);
+    } else {
+      dots[0][n] = ConvertToF32(kSums == 1 ? first : _mm512_add_epi32(first, second));
+    }
+  }
+}

@@ -1,0 +1,201 @@
+// Products with float32 activations, for float types and, in full precision, quantised ones; for
+// any vector width. Included after matmul_quantized-inl.h.
+//
+// Weights are widened to [columns][kRowTile] float32: in registers where the tokens are few and the
+// type is a float type, else kFullChunk columns at a time in the scratch buffer.
+
+static constexpr int64_t kFullChunk = kGroupCols * 4;
+static_assert(kFullChunk * kRowTile * 4 <= kChunkGroups * kScratchGroupBytes);
+
+// kRowTile weights of one column as floats.
+template <PackedType kType>
+TIDAL_INLINE F32 LoadWeights(const uint8_t* tile, int64_t k, int v) {
+  const int64_t element = k * kRowTile + v * kLanes;
+  if constexpr (kType == PackedType::kF32) return LoadU((const float*)tile + element);
+  if constexpr (kType == PackedType::kF16) return LoadF16((const uint16_t*)tile + element);
+  return LoadBF16((const uint16_t*)tile + element);
+}
+
+// Columns k0 .. k0 + columns - 1 of a tile as floats, exactly as the type defines them.
+template <PackedType kType>
+static void WidenChunk(const uint8_t* tile, int64_t cols, int64_t k0, int64_t columns, float* to) {
+  if constexpr (!IsQuantized(kType)) {
+    for (int64_t k = 0; k < columns; ++k) {
+      for (int v = 0; v < kVecs; ++v)
+        StoreU(to + k * kRowTile + v * kLanes, LoadWeights<kType>(tile, k0 + k, v));
+    }
+    return;
+  }
+  if constexpr (IsQuantized(kType)) {
+    const F32 zero = Set1((float)-TraitsOf(kType).zero_point);
+    for (int64_t k = 0; k < columns; k += kGroupCols) {
+      const auto group = GroupOfTile<kType>(tile, cols, (k0 + k) / kGroupCols);
+      TIDAL_UNROLL
+      for (int step = 0; step < 8; ++step) {
+        for (int v = 0; v < kVecs; ++v) {
+          const F32 scale = group.StepScale(step, v);
+          const Bytes codes = UnpackCodes<kType>(group.codes, step, v);
+          for (int t = 0; t < 4; ++t) {
+            // Codes times scales have at most 24 bits: only adding the minimum rounds.
+            const F32 code = Add(ByteToF32(codes, t), zero);
+            F32 weight = Mul(scale, code);
+            if constexpr (HasMinimum(kType)) weight = Add(weight, group.M(v));
+            StoreU(to + (k + 4 * step + t) * kRowTile + v * kLanes, weight);
+          }
+        }
+      }
+    }
+  }
+}
+
+// kTokens tokens over `columns` columns of float32 weights; sums is [kTokens][kRowTile].
+template <int kTokens>
+static void FullChunk(const float* weights, int64_t columns, const float* x, int64_t x_stride,
+                      float* sums_out) {
+  F32 sums[kTokens][kVecs];
+  TIDAL_UNROLL
+  for (int n = 0; n < kTokens; ++n) {
+    TIDAL_UNROLL
+    for (int v = 0; v < kVecs; ++v) sums[n][v] = LoadU(sums_out + n * kRowTile + v * kLanes);
+  }
+  for (int64_t k = 0; k < columns; ++k, weights += kRowTile) {
+    F32 weight[kVecs];
+    TIDAL_UNROLL
+    for (int v = 0; v < kVecs; ++v) weight[v] = LoadU(weights + v * kLanes);
+    TIDAL_UNROLL
+    for (int n = 0; n < kTokens; ++n) {
+      const F32 activation = Set1(x[n * x_stride + k]);
+      TIDAL_UNROLL
+      for (int v = 0; v < kVecs; ++v) sums[n][v] = MulAdd(weight[v], activation, sums[n][v]);
+    }
+  }
+  TIDAL_UNROLL
+  for (int n = 0; n < kTokens; ++n) {
+    TIDAL_UNROLL
+    for (int v = 0; v < kVecs; ++v) StoreU(sums_out + n * kRowTile + v * kLanes, sums[n][v]);
+  }
+}
+
+template <int kTokens>
+static int64_t FullChunkOf(const float* weights, int64_t columns, const float* x, int64_t x_stride,
+                           float* sums, int64_t tokens) {
+  if (tokens >= kTokens) {
+    FullChunk<kTokens>(weights, columns, x, x_stride, sums);
+    return kTokens;
+  }
+  if constexpr (kTokens > 1) {
+    constexpr int kFewer = kTokens > 4 ? 4 : kTokens - 1;
+    return FullChunkOf<kFewer>(weights, columns, x, x_stride, sums, tokens);
+  }
+  return 0;
+}
+
+template <PackedType kType>
+static void FullTile(const MatMulTask& task, const uint8_t* tile, int64_t tile_row, int64_t token,
+                     int64_t tokens) {
+  float* sums = ScratchSums(task, 0);
+  float* widened = (float*)ScratchGroups(task, 0);
+  memset(sums, 0, (size_t)(tokens * kRowTile) * sizeof(float));
+  for (int64_t k0 = 0; k0 < task.cols; k0 += kFullChunk) {
+    const int64_t columns = AtMost(task.cols - k0, kFullChunk);
+    const float* weights = (const float*)tile + k0 * kRowTile;
+    if constexpr (kType != PackedType::kF32) {
+      WidenChunk<kType>(tile, task.cols, k0, columns, widened);
+      weights = widened;
+    }
+    const float* x = task.x + token * task.x_stride + k0;
+    for (int64_t n = 0; n < tokens;)
+      n += FullChunkOf<kFullTokens>(weights, columns, x + n * task.x_stride, task.x_stride,
+                                    sums + n * kRowTile, tokens - n);
+  }
+  const int64_t rows = AtMost(task.num_rows - tile_row, kRowTile);
+  for (int64_t n = 0; n < tokens; ++n) {
+    F32 token_sums[kVecs];
+    for (int v = 0; v < kVecs; ++v) token_sums[v] = LoadU(sums + n * kRowTile + v * kLanes);
+    WriteSums(token_sums, rows, task.bias == nullptr ? nullptr : task.bias + tile_row, task.mode,
+              task.out + (token + n) * task.out_stride + tile_row);
+  }
+}
+
+// One token and kTiles tiles of a float type, straight from the packed weights.
+template <PackedType kType, int kTiles>
+static void FullDecode(const MatMulTask& task, const uint8_t* tiles, int64_t tile_row,
+                       int64_t token) {
+  const int64_t tile_bytes = TileBytes(kType, task.cols);
+  const float* x = task.x + token * task.x_stride;
+  F32 sums[kTiles][kVecs];
+  TIDAL_UNROLL
+  for (int tile = 0; tile < kTiles; ++tile) {
+    TIDAL_UNROLL
+    for (int v = 0; v < kVecs; ++v) sums[tile][v] = ZeroF();
+  }
+  for (int64_t k = 0; k < task.cols; ++k) {
+    const F32 activation = Set1(x[k]);
+    TIDAL_UNROLL
+    for (int tile = 0; tile < kTiles; ++tile) {
+      TIDAL_UNROLL
+      for (int v = 0; v < kVecs; ++v) {
+        const F32 weight = LoadWeights<kType>(tiles + tile * tile_bytes, k, v);
+        sums[tile][v] = MulAdd(weight, activation, sums[tile][v]);
+      }
+    }
+  }
+  for (int tile = 0; tile < kTiles; ++tile) {
+    const int64_t row = tile_row + tile * kRowTile;
+    WriteSums(sums[tile], AtMost(task.num_rows - row, kRowTile),
+              task.bias == nullptr ? nullptr : task.bias + row, task.mode,
+              task.out + token * task.out_stride + row);
+  }
+}
+
+template <PackedType kType>
+static void FullTiles(const MatMulTask& task) {
+  const int64_t tile_bytes = TileBytes(kType, task.cols);
+  int64_t row = 0;
+  if constexpr (!IsQuantized(kType)) {
+    if (task.num_tokens == 1) {
+      for (; task.num_rows - row > (kDecodeTiles - 1) * kRowTile; row += kDecodeTiles * kRowTile)
+        FullDecode<kType, kDecodeTiles>(task, task.tiles + row / kRowTile * tile_bytes, row, 0);
+      for (; row < task.num_rows; row += kRowTile)
+        FullDecode<kType, 1>(task, task.tiles + row / kRowTile * tile_bytes, row, 0);
+      return;
+    }
+  }
+  for (; row < task.num_rows; row += kRowTile) {
+    for (int64_t token = 0; token < task.num_tokens; token += kTokenBlock) {
+      FullTile<kType>(task, task.tiles + row / kRowTile * tile_bytes, row, token,
+                      AtMost(task.num_tokens - token, kTokenBlock));
+    }
+  }
+}
+
+static void FullMatMul(const MatMulTask& task) {
+  switch (task.type) {
+    case PackedType::kF32:
+      return FullTiles<PackedType::kF32>(task);
+    case PackedType::kF16:
+      return FullTiles<PackedType::kF16>(task);
+    case PackedType::kBF16:
+      return FullTiles<PackedType::kBF16>(task);
+    case PackedType::kQ4_0:
+      return FullTiles<PackedType::kQ4_0>(task);
+    case PackedType::kQ4_1:
+      return FullTiles<PackedType::kQ4_1>(task);
+    case PackedType::kQ5_0:
+      return FullTiles<PackedType::kQ5_0>(task);
+    case PackedType::kQ8_0:
+      return FullTiles<PackedType::kQ8_0>(task);
+    case PackedType::kQ4_K:
+      return FullTiles<PackedType::kQ4_K>(task);
+    case PackedType::kQ5_K:
+      return FullTiles<PackedType::kQ5_K>(task);
+    case PackedType::kQ6_K:
+      return FullTiles<PackedType::kQ6_K>(task);
+  }
+}
+
+static const MatMulKernels kMatMul = {
+    .quantize_row = QuantizeRow,
+    .quantized = QuantizedMatMul,
+    .full = FullMatMul,
+};

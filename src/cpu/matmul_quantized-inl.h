@@ -1,0 +1,389 @@
+// Products of quantised weights with 8-bit activations, for any vector width. Included inside an
+// ISA's namespace after its simd_*.h and dot_*.h.
+//
+// Two sources of codes feed the same arithmetic: with few tokens, the packed tile is unpacked in
+// registers and read once per kFusedTokens (decode: the time is that of reading the weights); with
+// many, kChunkGroups groups of kScratchTiles tiles are unpacked to a scratch buffer that stays in
+// the first-level cache while all tokens pass over it.
+
+// How far ahead of its use a packed tile is asked for.
+static constexpr int64_t kPrefetchBytes = 2048;
+
+// A group's scales unpacked to the scratch buffer: d and, where the type has it, m of 16 rows, or
+// for Q6_K d and the half vectors.
+static constexpr int kScaleBytes = kRowTile * 4;
+
+static constexpr int ScratchCodeBytes(PackedType type) {
+  return kSplitPlanes && TraitsOf(type).bits == 8 ? 16 * kStepBytes : 8 * kStepBytes;
+}
+static constexpr int ScratchGroupBytes(PackedType type) {
+  return ScratchCodeBytes(type) + kScaleBytes * 4;
+}
+static_assert(ScratchGroupBytes(PackedType::kQ8_0) <= kScratchGroupBytes);
+
+// Codes of step s and vector v of a packed group; the whole byte of 8-bit codes.
+template <PackedType kType>
+TIDAL_INLINE Bytes UnpackCodes(const uint8_t* group, int step, int v) {
+  constexpr int kBits = TraitsOf(kType).bits;
+  const uint8_t* lanes = group + v * kLanes * 4;
+  if constexpr (kBits == 8) return LoadBytes(lanes + step * kStepBytes);
+  const Bytes pair = LoadBytes(lanes + step % 4 * kStepBytes);
+  const Bytes low = And(step < 4 ? pair : ShiftBits(pair, -4), 15);
+  const uint8_t* high = lanes + 4 * kStepBytes;
+  if constexpr (kBits == 5) return Or(low, And(ShiftBits(LoadBytes(high), 4 - step), 16));
+  if constexpr (kBits == 6) {
+    const Bytes plane = LoadBytes(high + step / 4 * kStepBytes);
+    return Or(low, And(ShiftBits(plane, 4 - step % 4 * 2), 48));
+  }
+  return low;
+}
+
+// A group of a packed tile, unpacked as it is used.
+template <PackedType kType>
+struct PackedGroup {
+  static constexpr ScaleLayout kScales = TraitsOf(kType).scales;
+
+  const uint8_t* codes;
+  const uint8_t* unit;  // the scale unit that the group belongs to
+  int group_in_unit;
+
+  TIDAL_INLINE_MEMBER Bytes Codes(int step, int v) const {
+    if constexpr (kSplitPlanes && TraitsOf(kType).bits == 8) {
+      const Bytes whole = UnpackCodes<kType>(codes, step % 8, v);
+      return And(step < 8 ? whole : ShiftBits(whole, -4), 15);
+    } else {
+      return UnpackCodes<kType>(codes, step, v);
+    }
+  }
+  TIDAL_INLINE_MEMBER F32 Half(int array, int v) const {
+    return LoadF16((const uint16_t*)unit + array * kRowTile + v * kLanes);
+  }
+  // The byte arrays after the f16 ones.
+  TIDAL_INLINE_MEMBER const uint8_t* ScaleBytesAt(int array) const {
+    constexpr int kHalves = kScales == ScaleLayout::kSuperAffine ? 2 : 1;
+    return unit + kHalves * kRowTile * 2 + (2 * group_in_unit + array) * kRowTile;
+  }
+  TIDAL_INLINE_MEMBER F32 D(int v) const {
+    if constexpr (kScales == ScaleLayout::kSuperAffine)
+      return Mul(Half(0, v), LoadU8(ScaleBytesAt(0) + v * kLanes));
+    return Half(0, v);
+  }
+  TIDAL_INLINE_MEMBER F32 M(int v) const {
+    if constexpr (kScales == ScaleLayout::kSuperAffine)
+      return Mul(Half(1, v), LoadU8(ScaleBytesAt(1) + v * kLanes));
+    return Half(1, v);
+  }
+  TIDAL_INLINE_MEMBER I32 HalfVector(int i, int v) const {
+    return MakeHalfVector((const int8_t*)ScaleBytesAt(0) + v * kLanes, i);
+  }
+  // The scale of the columns of a step, as a float.
+  TIDAL_INLINE_MEMBER F32 StepScale(int step, int v) const {
+    if constexpr (kScales == ScaleLayout::kSuperSymmetric)
+      return Mul(Half(0, v), LoadI8((const int8_t*)ScaleBytesAt(step / 4) + v * kLanes));
+    return D(v);
+  }
+};
+
+template <PackedType kType>
+TIDAL_INLINE PackedGroup<kType> GroupOfTile(const uint8_t* tile, int64_t cols, int64_t group) {
+  constexpr int64_t kPerUnit = UnitCols(kType) / kGroupCols;
+  return {tile + group * GroupCodeBytes(kType),
+          tile + CodeBytes(kType, cols) + group / kPerUnit * ScaleUnitBytes(kType),
+          (int)(group % kPerUnit)};
+}
+
+// A group in the scratch buffer.
+template <PackedType kType>
+struct ScratchGroup {
+  const uint8_t* base;
+
+  TIDAL_INLINE_MEMBER Bytes Codes(int step, int v) const {
+    return LoadBytes(base + step * kStepBytes + v * kLanes * 4);
+  }
+  TIDAL_INLINE_MEMBER const uint8_t* ScalesAt(int array, int v) const {
+    return base + ScratchCodeBytes(kType) + array * kScaleBytes + v * kLanes * 4;
+  }
+  TIDAL_INLINE_MEMBER F32 D(int v) const { return LoadU((const float*)ScalesAt(0, v)); }
+  TIDAL_INLINE_MEMBER F32 M(int v) const { return LoadU((const float*)ScalesAt(1, v)); }
+  TIDAL_INLINE_MEMBER I32 HalfVector(int i, int v) const { return LoadI32(ScalesAt(1 + i, v)); }
+};
+
+template <PackedType kType>
+static void UnpackGroup(const PackedGroup<kType>& from, uint8_t* base) {
+  constexpr int kSteps = ScratchCodeBytes(kType) / kStepBytes;
+  uint8_t* scales = base + ScratchCodeBytes(kType);
+  for (int v = 0; v < kVecs; ++v) {
+    const int lane_bytes = v * kLanes * 4;
+    TIDAL_UNROLL
+    for (int step = 0; step < kSteps; ++step)
+      StoreBytes(base + step * kStepBytes + lane_bytes, from.Codes(step, v));
+    StoreU((float*)(scales + lane_bytes), from.D(v));
+    if constexpr (HasMinimum(kType)) StoreU((float*)(scales + kScaleBytes + lane_bytes), from.M(v));
+    if constexpr (TraitsOf(kType).scales == ScaleLayout::kSuperSymmetric) {
+      for (int i = 0; i < kHalfVectors; ++i)
+        StoreI32(scales + (1 + i) * kScaleBytes + lane_bytes, from.HalfVector(i, v));
+    }
+  }
+}
+
+// Adds one group's share to the sums of kTokens tokens. The order of the roundings is the contract
+// of matmul_kernels.h.
+template <PackedType kType, int kTokens, class Group>
+TIDAL_INLINE void AddGroup(const Group& group, const ActivationBlock* const* blocks,
+                           F32 sums[kVecs][kTokens]) {
+  F32 dots[kVecs][kTokens];
+  GroupDots<kType, kTokens>(group, blocks, dots);
+  TIDAL_UNROLL
+  for (int n = 0; n < kTokens; ++n) {
+    const F32 scale = Set1(blocks[n]->scale);
+    TIDAL_UNROLL
+    for (int v = 0; v < kVecs; ++v)
+      sums[v][n] = MulAdd(group.D(v), Mul(dots[v][n], scale), sums[v][n]);
+    if constexpr (HasMinimum(kType)) {
+      const F32 sum = Set1(blocks[n]->sum);
+      TIDAL_UNROLL
+      for (int v = 0; v < kVecs; ++v) sums[v][n] = MulAdd(group.M(v), sum, sums[v][n]);
+    }
+  }
+}
+
+// Writes the sums of one token to `rows` outputs.
+TIDAL_INLINE void WriteSums(const F32* sums, int64_t rows, const float* bias, OutputMode mode,
+                            float* out) {
+  for (int v = 0; v < kVecs && v * kLanes < rows; ++v) {
+    const int64_t left = rows - v * kLanes;
+    const int n = left < kLanes ? (int)left : kLanes;
+    F32 value = sums[v];
+    if (bias != nullptr) value = Add(value, LoadN(bias + v * kLanes, n));
+    if (mode == OutputMode::kAdd) value = Add(LoadN(out + v * kLanes, n), value);
+    StoreN(out + v * kLanes, value, n);
+  }
+}
+
+static inline int64_t AtMost(int64_t a, int64_t limit) { return a < limit ? a : limit; }
+
+template <PackedType kType, int kTokens>
+static void FusedTile(const MatMulTask& task, const uint8_t* tile, int64_t tile_row,
+                      int64_t token) {
+  constexpr int64_t kPerUnit = UnitCols(kType) / kGroupCols;
+  const int64_t groups = task.cols / kGroupCols;
+  const int64_t group_bytes = TileBytes(kType, task.cols) / groups;
+  const ActivationBlock* blocks[kTokens];
+  F32 sums[kVecs][kTokens];
+  for (int n = 0; n < kTokens; ++n) {
+    blocks[n] = task.blocks + (token + n) * task.block_stride;
+    for (int v = 0; v < kVecs; ++v) sums[v][n] = ZeroF();
+  }
+  const uint8_t* ahead = tile + kPrefetchBytes;
+  PackedGroup<kType> group = GroupOfTile<kType>(tile, task.cols, 0);
+  for (int64_t g = 0; g < groups; ++g) {
+    constexpr int kLines = (GroupCodeBytes(kType) + ScaleUnitBytes(kType) / kPerUnit + 63) / 64;
+    TIDAL_UNROLL
+    for (int i = 0; i < kLines; ++i) Prefetch(ahead + 64 * i);
+    ahead += group_bytes;
+    AddGroup<kType, kTokens>(group, blocks, sums);
+    for (int n = 0; n < kTokens; ++n) ++blocks[n];
+    group.codes += GroupCodeBytes(kType);
+    if (++group.group_in_unit == kPerUnit) {
+      group.group_in_unit = 0;
+      group.unit += ScaleUnitBytes(kType);
+    }
+  }
+  const int64_t rows = AtMost(task.num_rows - tile_row, kRowTile);
+  for (int n = 0; n < kTokens; ++n) {
+    F32 token_sums[kVecs];
+    for (int v = 0; v < kVecs; ++v) token_sums[v] = sums[v][n];
+    WriteSums(token_sums, rows, task.bias == nullptr ? nullptr : task.bias + tile_row, task.mode,
+              task.out + (token + n) * task.out_stride + tile_row);
+  }
+}
+
+template <PackedType kType, int kTokens>
+static void FusedTileOf(const MatMulTask& task, const uint8_t* tile, int64_t tile_row,
+                        int64_t token, int64_t tokens) {
+  if (tokens >= kTokens) return FusedTile<kType, kTokens>(task, tile, tile_row, token);
+  if constexpr (kTokens > 1) FusedTileOf<kType, kTokens - 1>(task, tile, tile_row, token, tokens);
+}
+
+template <PackedType kType>
+static void FusedTiles(const MatMulTask& task) {
+  const int64_t tile_bytes = TileBytes(kType, task.cols);
+  const uint8_t* tile = task.tiles;
+  for (int64_t row = 0; row < task.num_rows; row += kRowTile, tile += tile_bytes) {
+    for (int64_t token = 0; token < task.num_tokens; token += kFusedTokens)
+      FusedTileOf<kType, kFusedTokens>(task, tile, row, token, task.num_tokens - token);
+  }
+}
+
+// `groups` groups in scratch for kTokens tokens; sums is [kTokens][kRowTile].
+template <PackedType kType, int kTokens>
+static void ScratchChunk(const uint8_t* scratch, int64_t groups, const ActivationBlock* first,
+                         int64_t block_stride, float* sums_out) {
+  const ActivationBlock* blocks[kTokens];
+  F32 sums[kVecs][kTokens];
+  TIDAL_UNROLL
+  for (int n = 0; n < kTokens; ++n) {
+    blocks[n] = first + n * block_stride;
+    TIDAL_UNROLL
+    for (int v = 0; v < kVecs; ++v) sums[v][n] = LoadU(sums_out + n * kRowTile + v * kLanes);
+  }
+  for (int64_t g = 0; g < groups; ++g) {
+    AddGroup<kType, kTokens>(ScratchGroup<kType>{scratch}, blocks, sums);
+    scratch += ScratchGroupBytes(kType);
+    TIDAL_UNROLL
+    for (int n = 0; n < kTokens; ++n) ++blocks[n];
+  }
+  TIDAL_UNROLL
+  for (int n = 0; n < kTokens; ++n) {
+    TIDAL_UNROLL
+    for (int v = 0; v < kVecs; ++v) StoreU(sums_out + n * kRowTile + v * kLanes, sums[v][n]);
+  }
+}
+
+// As many of `tokens` as kTokens or the next smaller power of two takes; returns how many.
+template <PackedType kType, int kTokens>
+static int64_t ScratchChunkOf(const uint8_t* scratch, int64_t groups, const ActivationBlock* first,
+                              int64_t block_stride, float* sums, int64_t tokens) {
+  if (tokens >= kTokens) {
+    ScratchChunk<kType, kTokens>(scratch, groups, first, block_stride, sums);
+    return kTokens;
+  }
+  if constexpr (kTokens > 1) {
+    constexpr int kFewer = kTokens > 4 ? 4 : kTokens - 1;
+    return ScratchChunkOf<kType, kFewer>(scratch, groups, first, block_stride, sums, tokens);
+  }
+  return 0;
+}
+
+// The scratch buffer of a task: sums [kScratchTiles][kTokenBlock][kRowTile], then unpacked groups
+// [kScratchTiles][kChunkGroups].
+static inline float* ScratchSums(const MatMulTask& task, int tile) {
+  return (float*)task.scratch + (int64_t)tile * kTokenBlock * kRowTile;
+}
+static inline uint8_t* ScratchGroups(const MatMulTask& task, int tile) {
+  return task.scratch + (int64_t)kScratchTiles * kTokenBlock * kRowTile * 4 +
+         (int64_t)tile * kChunkGroups * kScratchGroupBytes;
+}
+
+// Up to kScratchTiles tiles and kTokenBlock tokens.
+template <PackedType kType>
+static void ScratchBlock(const MatMulTask& task, const uint8_t* tiles, int64_t row, int num_tiles,
+                         int64_t token, int64_t tokens) {
+  const int64_t tile_bytes = TileBytes(kType, task.cols);
+  const int64_t groups = task.cols / kGroupCols;
+  for (int tile = 0; tile < num_tiles; ++tile)
+    memset(ScratchSums(task, tile), 0, (size_t)(tokens * kRowTile) * sizeof(float));
+  for (int64_t g0 = 0; g0 < groups; g0 += kChunkGroups) {
+    const int64_t chunk = AtMost(groups - g0, kChunkGroups);
+    for (int tile = 0; tile < num_tiles; ++tile) {
+      uint8_t* scratch = ScratchGroups(task, tile);
+      for (int64_t g = 0; g < chunk; ++g) {
+        UnpackGroup(GroupOfTile<kType>(tiles + tile * tile_bytes, task.cols, g0 + g),
+                    scratch + g * ScratchGroupBytes(kType));
+      }
+    }
+    for (int64_t n = 0; n < tokens;) {
+      const ActivationBlock* blocks = task.blocks + (token + n) * task.block_stride + g0;
+      int64_t done = 0;
+      for (int tile = 0; tile < num_tiles; ++tile) {
+        done = ScratchChunkOf<kType, kScratchTokens>(
+            ScratchGroups(task, tile), chunk, blocks, task.block_stride,
+            ScratchSums(task, tile) + n * kRowTile, tokens - n);
+      }
+      n += done;
+    }
+  }
+  for (int tile = 0; tile < num_tiles; ++tile) {
+    const int64_t tile_row = row + tile * kRowTile;
+    const int64_t rows = AtMost(task.num_rows - tile_row, kRowTile);
+    const float* bias = task.bias == nullptr ? nullptr : task.bias + tile_row;
+    for (int64_t n = 0; n < tokens; ++n) {
+      F32 sums[kVecs];
+      for (int v = 0; v < kVecs; ++v)
+        sums[v] = LoadU(ScratchSums(task, tile) + n * kRowTile + v * kLanes);
+      WriteSums(sums, rows, bias, task.mode, task.out + (token + n) * task.out_stride + tile_row);
+    }
+  }
+}
+
+template <PackedType kType>
+static void ScratchTiles(const MatMulTask& task) {
+  const int64_t tile_bytes = TileBytes(kType, task.cols);
+  for (int64_t row = 0; row < task.num_rows; row += kScratchTiles * kRowTile) {
+    const int tiles = (int)AtMost((task.num_rows - row + kRowTile - 1) / kRowTile, kScratchTiles);
+    for (int64_t token = 0; token < task.num_tokens; token += kTokenBlock) {
+      ScratchBlock<kType>(task, task.tiles + row / kRowTile * tile_bytes, row, tiles, token,
+                          AtMost(task.num_tokens - token, kTokenBlock));
+    }
+  }
+}
+
+template <PackedType kType>
+static void QuantizedTiles(const MatMulTask& task) {
+  if constexpr (kScratchTokens > 0) {
+    if (task.num_tokens > kFusedLimit) return ScratchTiles<kType>(task);
+  }
+  FusedTiles<kType>(task);
+}
+
+static void QuantizedMatMul(const MatMulTask& task) {
+  switch (task.type) {
+    case PackedType::kQ4_0:
+      return QuantizedTiles<PackedType::kQ4_0>(task);
+    case PackedType::kQ4_1:
+      return QuantizedTiles<PackedType::kQ4_1>(task);
+    case PackedType::kQ5_0:
+      return QuantizedTiles<PackedType::kQ5_0>(task);
+    case PackedType::kQ8_0:
+      return QuantizedTiles<PackedType::kQ8_0>(task);
+    case PackedType::kQ4_K:
+      return QuantizedTiles<PackedType::kQ4_K>(task);
+    case PackedType::kQ5_K:
+      return QuantizedTiles<PackedType::kQ5_K>(task);
+    case PackedType::kQ6_K:
+      return QuantizedTiles<PackedType::kQ6_K>(task);
+    case PackedType::kF32:
+    case PackedType::kF16:
+    case PackedType::kBF16:
+      return;  // never asked for: see MatMul
+  }
+}
+
+// The bits of the largest magnitude of kGroupCols floats; as integers they order NaN above all.
+static inline uint32_t MaxMagnitudeBits(const float* x) {
+  uint32_t most = 0;
+  for (int i = 0; i < kGroupCols; ++i) {
+    uint32_t bits;
+    memcpy(&bits, x + i, sizeof(bits));
+    bits &= 0x7fffffffu;
+    most = bits > most ? bits : most;
+  }
+  return most;
+}
+
+static void QuantizeRow(const float* x, int64_t cols, ActivationBlock* blocks) {
+  constexpr uint32_t kSmallest = 0x08800000;  // 2^-110: below, 127 / magnitude could overflow
+  constexpr uint32_t kInfinity = 0x7f800000;
+  for (; cols > 0; cols -= kGroupCols, x += kGroupCols, ++blocks) {
+    const uint32_t bits = MaxMagnitudeBits(x);
+    if (bits < kSmallest || bits >= kInfinity) {
+      memset(blocks, 0, sizeof(*blocks));
+      if (bits >= kInfinity) blocks->scale = blocks->sum = __builtin_nanf("");
+      continue;
+    }
+    float magnitude;
+    memcpy(&magnitude, &bits, sizeof(magnitude));
+    const F32 to_code = Set1(127.0f / magnitude);
+    blocks->scale = magnitude / 127.0f;
+    for (int half = 0; half < 2; ++half) {
+      F32 sum = ZeroF();
+      for (int i = half * 16; i < half * 16 + 16; i += kLanes) {
+        const I32 codes = RoundToI32(Mul(LoadU(x + i), to_code));
+        StoreI8(blocks->codes + i, codes);
+        sum = Add(sum, ConvertToF32(codes));
+      }
+      blocks->half_sums[half] = (int16_t)ReduceAdd(sum);
+    }
+    blocks->sum = blocks->scale * (float)(blocks->half_sums[0] + blocks->half_sums[1]);
+  }
+}
