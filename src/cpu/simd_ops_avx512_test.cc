@@ -1,0 +1,23 @@
+// The operations of simd_avx512.h for simd_test.cc.
+#if defined(__x86_64__)
+#include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "cpu/simd_ops.h"
+
+namespace tidal {
+namespace avx512 {
+namespace {
+// clang-format off
+#include "cpu/simd_avx512.h"  // first: the other is written in it
+#include "cpu/simd_ops-inl.h"
+// clang-format on
+}  // namespace
+}  // namespace avx512
+
+const SimdOps kAvx512SimdOps = avx512::kOps;
+
+}  // namespace tidal
+#endif
