@@ -7,6 +7,10 @@ add_library(tidal_flags INTERFACE)
 target_include_directories(tidal_flags INTERFACE ${PROJECT_SOURCE_DIR}/src)
 target_compile_options(tidal_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wno-unused-parameter -Wno-missing-field-initializers
                        -fno-math-errno)
+# GCC 12 warns of overlapping copies inside std::string's own operator+ (GCC bug 105651).
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  target_compile_options(tidal_flags INTERFACE -Wno-restrict)
+endif()
 if(TIDAL_WERROR)
   target_compile_options(tidal_flags INTERFACE -Werror)
 endif()

@@ -42,7 +42,7 @@ class Executor {
 
   // Starts a step. The batch is alive and unchanged until EndStep. REQUIRES: 1 <= rows <= the limit
   // given at creation, tokens within the vocabulary, page ids within the pool.
-  virtual void BeginStep(const StepBatch& batch) = 0;
+  virtual Status BeginStep(const StepBatch& batch) = 0;
   // Rows of the residual stream from the token embeddings.
   virtual void Embed() = 0;
   // Norm, Q, K and V with their biases, RoPE; appends K and V to the cache (and seals the key index

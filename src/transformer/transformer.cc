@@ -16,7 +16,7 @@ Transformer::Transformer(Executor* executor, int32_t num_layers, int32_t vocab_s
 }
 
 Status Transformer::Forward(const StepBatch& batch, const LogitsFn& on_logits) {
-  executor_->BeginStep(batch);
+  TIDAL_RETURN_IF_ERROR(executor_->BeginStep(batch));
   executor_->Embed();
   for (int32_t layer = 0; layer < num_layers_; ++layer) {
     executor_->AttentionInputs(layer);

@@ -1,0 +1,376 @@
+#include "cpu/cpu_executor.h"
+
+#include <algorithm>
+#include <chrono>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/check.h"
+#include "base/math.h"
+#include "base/thread_pool.h"
+#include "cpu/aligned_buffer.h"
+#include "cpu/attention.h"
+#include "cpu/cpu_weights.h"
+#include "cpu/elementwise.h"
+#include "cpu/isa.h"
+#include "cpu/kv_layout.h"
+#include "cpu/matmul.h"
+
+namespace tidal {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Logits of a row are vocab_size floats: 32 rows of a 150k vocabulary are 19 MB.
+constexpr int32_t kMaxLogitRows = 32;
+
+// Adds the time until its end to a sum.
+class Stopwatch {
+ public:
+  explicit Stopwatch(double* ms) : ms_(ms), start_(Clock::now()) {}
+  ~Stopwatch() { *ms_ += std::chrono::duration<double, std::milli>(Clock::now() - start_).count(); }
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+
+ private:
+  double* ms_;
+  Clock::time_point start_;
+};
+
+// The activations of the largest step, one after the other in a single buffer. Shapes are [rows,
+// ...].
+struct Activations {
+  AlignedBuffer memory;
+  float* x = nullptr;         // [model_dim], the residual stream
+  float* normed = nullptr;    // [model_dim]
+  float* q = nullptr;         // [num_heads * head_dim]
+  float* k = nullptr;         // [num_kv_heads * head_dim]
+  float* v = nullptr;         // [num_kv_heads * head_dim]
+  float* attended = nullptr;  // [num_heads * head_dim]
+  float* gate = nullptr;      // [ffn_dim], then the product of gate and up
+  float* up = nullptr;        // [ffn_dim]
+  float* cos = nullptr;       // [rope_dim / 2]
+  float* sin = nullptr;       // [rope_dim / 2]
+};
+
+Result<Activations> MakeActivations(const ModelConfig& config, int64_t rows) {
+  Activations a;
+  const int64_t q_dim = int64_t{config.num_heads} * config.head_dim;
+  const int64_t kv_dim = int64_t{config.num_kv_heads} * config.head_dim;
+  int64_t bytes = 0;
+  const auto take = [&](int64_t row_bytes) {
+    const int64_t offset = bytes;
+    bytes += RoundUp(rows * row_bytes, 64);
+    return offset;
+  };
+  const std::pair<float**, int64_t> arrays[] = {{&a.x, config.model_dim},
+                                                {&a.normed, config.model_dim},
+                                                {&a.q, q_dim},
+                                                {&a.k, kv_dim},
+                                                {&a.v, kv_dim},
+                                                {&a.attended, q_dim},
+                                                {&a.gate, config.ffn_dim},
+                                                {&a.up, config.ffn_dim},
+                                                {&a.cos, config.rope_dim / 2},
+                                                {&a.sin, config.rope_dim / 2}};
+  std::vector<int64_t> offsets;
+  for (const auto& [pointer, cols] : arrays)
+    offsets.push_back(take(cols * static_cast<int64_t>(sizeof(float))));
+  TIDAL_ASSIGN_OR_RETURN(a.memory, AlignedBuffer::Create(bytes));
+  for (size_t i = 0; i < offsets.size(); ++i)
+    *arrays[i].first = reinterpret_cast<float*>(a.memory.data() + offsets[i]);
+  return a;
+}
+
+class CpuExecutor : public Executor {
+ public:
+  CpuExecutor(const Model& model, const CpuExecutorOptions& options, const KernelTable& kernels,
+              const KvLayout& layout)
+      : model_(model),
+        config_(model.config()),
+        options_(options),
+        kernels_(kernels),
+        layout_(layout),
+        pool_(options.num_threads),
+        rope_(config_.rope_dim, static_cast<double>(config_.rope_theta),
+              config_.rope_freq_divisors) {}
+
+  Status Allocate(const std::function<void(double)>& progress);
+
+  Status BeginStep(const StepBatch& batch) override;
+  void Embed() override;
+  void AttentionInputs(int32_t layer) override;
+  void Choose(int32_t layer, std::span<const int32_t> sequences) override;
+  void Attend(int32_t layer, AttendTo what, std::span<const int32_t> sequences) override;
+  void AttentionOutput(int32_t layer) override;
+  void FeedForward(int32_t layer) override;
+  Status Logits(std::span<const int32_t> rows, float* logits) override;
+  Status EndStep() override { return OkStatus(); }
+
+  Status SupportsPlan(const AttentionPlan&) const override { return OkStatus(); }
+  int32_t max_logit_rows() const override { return kMaxLogitRows; }
+  ExecutorMemory memory() const override;
+  ExecutorProfile TakeProfile() override { return std::exchange(profile_, {}); }
+
+ private:
+  // Bytes of a layer's part of the KV pool.
+  int64_t LayerBytes() const { return options_.num_pages * layout_.page_bytes(); }
+  std::byte* LayerBase(int32_t layer) const { return kv_.data() + layer * LayerBytes(); }
+
+  // body(row) for every row of the step. Rows are a microsecond or more each, so a region pays from
+  // a few on.
+  template <typename Body>
+  void ForRows(int64_t rows, const Body& body) {
+    constexpr int64_t kRowsPerPiece = 4;
+    pool_.ParallelFor(rows, kRowsPerPiece, [&](int64_t begin, int64_t end, int) {
+      for (int64_t row = begin; row < end; ++row) body(row);
+    });
+  }
+  // Quantises a row of a product's input where the fast precision may want it.
+  void QuantizeRow(const float* x, int64_t cols, int64_t row);
+  // Products of the first `rows` rows of x [rows][cols], quantised before by QuantizeRow.
+  void Multiply(const float* x, int64_t cols, int64_t rows, std::span<const MatMulJob> jobs);
+  void RotateAndStore(int32_t layer);
+
+  const Model& model_;
+  const ModelConfig& config_;
+  const CpuExecutorOptions options_;
+  const KernelTable& kernels_;
+  const KvLayout layout_;
+  ThreadPool pool_;
+  RopeTable rope_;
+  std::unique_ptr<CpuAttention> attention_;
+  MatMulScratch scratch_;
+  CpuWeights weights_;
+  Activations act_;
+  ActivationBuffer blocks_;
+  AlignedBuffer kv_;
+  std::vector<const PageId*> row_page_table_;  // [rows]
+  std::vector<AttendSeq> attend_;              // [sequences]
+  const StepBatch* batch_ = nullptr;
+  int64_t rows_ = 0;
+  ExecutorProfile profile_;
+};
+
+Status CpuExecutor::Allocate(const std::function<void(double)>& progress) {
+  const int64_t max_rows = std::max(options_.max_batch_tokens, kMaxLogitRows);
+  const int64_t widest =
+      std::max({config_.model_dim, config_.num_heads * config_.head_dim, config_.ffn_dim});
+  TIDAL_ASSIGN_OR_RETURN(attention_, CpuAttention::Create({.kernels = &kernels_,
+                                                           .pool = &pool_,
+                                                           .layout = layout_,
+                                                           .num_heads = config_.num_heads,
+                                                           .attn_scale = config_.attn_scale(),
+                                                           .max_rows = options_.max_batch_tokens}));
+  TIDAL_ASSIGN_OR_RETURN(scratch_, MatMulScratch::Create(pool_.num_threads()));
+  TIDAL_ASSIGN_OR_RETURN(blocks_, ActivationBuffer::Create(max_rows, widest));
+  TIDAL_ASSIGN_OR_RETURN(act_, MakeActivations(config_, max_rows));
+  TIDAL_ASSIGN_OR_RETURN(weights_, PackWeights(model_, pool_, progress));
+  TIDAL_ASSIGN_OR_RETURN(
+      act_, MakeActivations(config_, std::max(options_.max_batch_tokens, kMaxLogitRows)));
+  TIDAL_ASSIGN_OR_RETURN(kv_, AlignedBuffer::Create(config_.num_layers * LayerBytes()));
+  row_page_table_.reserve(static_cast<size_t>(options_.max_batch_tokens));
+  attend_.reserve(static_cast<size_t>(options_.max_sequences));
+  return OkStatus();
+}
+
+ExecutorMemory CpuExecutor::memory() const {
+  return {.weight_bytes = weights_.memory.bytes(),
+          .kv_bytes = kv_.bytes(),
+          .kv_page_bytes = config_.num_layers * layout_.page_bytes()};
+}
+
+Status CpuExecutor::BeginStep(const StepBatch& batch) {
+  batch_ = &batch;
+  rows_ = batch.num_rows();
+  TIDAL_CHECK(rows_ >= 1 && rows_ <= options_.max_batch_tokens, "{} rows in a step", rows_);
+  row_page_table_.clear();
+  attend_.clear();
+  profile_.bytes += weights_.memory.bytes();
+  for (const StepSequence& sequence : batch.sequences) {
+    row_page_table_.insert(row_page_table_.end(), static_cast<size_t>(sequence.q_len),
+                           sequence.page_table);
+    attend_.push_back({.row_begin = sequence.row_begin,
+                       .q_len = sequence.q_len,
+                       .kv_len = sequence.kv_len,
+                       .page_table = sequence.page_table});
+    profile_.bytes += config_.num_layers * layout_.ReadBytes(sequence.kv_len);
+  }
+  TIDAL_RETURN_IF_ERROR(attention_->Plan(attend_));
+  const int64_t half = config_.rope_dim / 2;
+  ForRows(rows_, [&](int64_t row) {
+    rope_.Angles(batch.positions[static_cast<size_t>(row)], act_.cos + row * half,
+                 act_.sin + row * half);
+  });
+  return OkStatus();
+}
+
+void CpuExecutor::Embed() {
+  const TensorView& embeddings = model_.weights().token_embd;
+  const int64_t row_bytes = BytesOf(embeddings.dtype, embeddings.cols);
+  ForRows(rows_, [&](int64_t row) {
+    const int64_t token = batch_->tokens[static_cast<size_t>(row)];
+    DequantizeRow(embeddings.dtype, embeddings.data + token * row_bytes,
+                  act_.x + row * config_.model_dim, embeddings.cols);
+  });
+}
+
+void CpuExecutor::QuantizeRow(const float* x, int64_t cols, int64_t row) {
+  // A product with such a number of columns has no quantised weights.
+  if (options_.precision == Precision::kF32 || cols % kGroupCols != 0) return;
+  kernels_.matmul.quantize_row(x, cols, blocks_.Row(row, cols));
+}
+
+void CpuExecutor::Multiply(const float* x, int64_t cols, int64_t rows,
+                           std::span<const MatMulJob> jobs) {
+  const ActivationView view{
+      .num_tokens = rows, .cols = cols, .blocks = blocks_.Row(0, cols), .x = x, .x_stride = cols};
+  MatMul(kernels_, options_.precision, pool_, scratch_, view, jobs);
+}
+
+void CpuExecutor::AttentionInputs(int32_t layer) {
+  const CpuLayerWeights& weights = weights_.layers[static_cast<size_t>(layer)];
+  const int64_t model_dim = config_.model_dim;
+  ForRows(rows_, [&](int64_t row) {
+    float* normed = act_.normed + row * model_dim;
+    kernels_.elementwise.rms_norm(act_.x + row * model_dim, weights.attn_norm.data(),
+                                  config_.rms_norm_eps, model_dim, normed);
+    QuantizeRow(normed, model_dim, row);
+  });
+  const auto bias = [](const std::vector<float>& values) {
+    return values.empty() ? nullptr : values.data();
+  };
+  const MatMulJob jobs[] = {{.weight = &weights.attn_q,
+                             .out = act_.q,
+                             .out_stride = weights.attn_q.rows,
+                             .bias = bias(weights.attn_q_bias)},
+                            {.weight = &weights.attn_k,
+                             .out = act_.k,
+                             .out_stride = weights.attn_k.rows,
+                             .bias = bias(weights.attn_k_bias)},
+                            {.weight = &weights.attn_v,
+                             .out = act_.v,
+                             .out_stride = weights.attn_v.rows,
+                             .bias = bias(weights.attn_v_bias)}};
+  Multiply(act_.normed, model_dim, rows_, jobs);
+  RotateAndStore(layer);
+}
+
+void CpuExecutor::RotateAndStore(int32_t layer) {
+  const int64_t pairs = rope_.num_pairs();
+  const int64_t q_dim = int64_t{config_.num_heads} * config_.head_dim;
+  const int64_t kv_dim = int64_t{config_.num_kv_heads} * config_.head_dim;
+  const auto rotate = [&](int64_t row, int32_t num_heads, float* heads) {
+    Rope(kernels_.elementwise, config_.rope_style, act_.cos + row * pairs, act_.sin + row * pairs,
+         config_.rope_dim, config_.head_dim, num_heads, heads);
+  };
+  ForRows(rows_, [&](int64_t row) {
+    rotate(row, config_.num_heads, act_.q + row * q_dim);
+    rotate(row, config_.num_kv_heads, act_.k + row * kv_dim);
+    const int32_t pos = batch_->positions[static_cast<size_t>(row)];
+    const PageId page = row_page_table_[static_cast<size_t>(row)][pos / kPageSize];
+    StoreKv(kernels_.elementwise, layout_, page, pos % kPageSize, act_.k + row * kv_dim,
+            act_.v + row * kv_dim, LayerBase(layer));
+  });
+}
+
+void CpuExecutor::Choose(int32_t layer, std::span<const int32_t> sequences) {
+  TIDAL_CHECK(false,
+              "layer {} of {} sequences chooses, but no plan with selection layers is supported",
+              layer, sequences.size());
+}
+
+void CpuExecutor::Attend(int32_t layer, AttendTo what, std::span<const int32_t> sequences) {
+  TIDAL_CHECK(what == AttendTo::kEverything && sequences.size() == attend_.size(),
+              "only full rows are supported");
+  const Stopwatch stopwatch(&profile_.attention_ms);
+  attention_->Run(LayerBase(layer), act_.q, act_.attended);
+}
+
+void CpuExecutor::AttentionOutput(int32_t layer) {
+  const CpuLayerWeights& weights = weights_.layers[static_cast<size_t>(layer)];
+  const int64_t q_dim = int64_t{config_.num_heads} * config_.head_dim;
+  ForRows(rows_, [&](int64_t row) { QuantizeRow(act_.attended + row * q_dim, q_dim, row); });
+  const MatMulJob job{.weight = &weights.attn_output,
+                      .out = act_.x,
+                      .out_stride = config_.model_dim,
+                      .mode = OutputMode::kAdd};
+  Multiply(act_.attended, q_dim, rows_, {&job, 1});
+}
+
+void CpuExecutor::FeedForward(int32_t layer) {
+  const CpuLayerWeights& weights = weights_.layers[static_cast<size_t>(layer)];
+  const int64_t model_dim = config_.model_dim;
+  const int64_t ffn_dim = config_.ffn_dim;
+  ForRows(rows_, [&](int64_t row) {
+    float* normed = act_.normed + row * model_dim;
+    kernels_.elementwise.rms_norm(act_.x + row * model_dim, weights.ffn_norm.data(),
+                                  config_.rms_norm_eps, model_dim, normed);
+    QuantizeRow(normed, model_dim, row);
+  });
+  const MatMulJob gate_up[] = {
+      {.weight = &weights.ffn_gate, .out = act_.gate, .out_stride = ffn_dim},
+      {.weight = &weights.ffn_up, .out = act_.up, .out_stride = ffn_dim}};
+  Multiply(act_.normed, model_dim, rows_, gate_up);
+  ForRows(rows_, [&](int64_t row) {
+    float* gate = act_.gate + row * ffn_dim;
+    kernels_.elementwise.silu_mul(gate, act_.up + row * ffn_dim, ffn_dim, gate);
+    QuantizeRow(gate, ffn_dim, row);
+  });
+  const MatMulJob down{.weight = &weights.ffn_down,
+                       .out = act_.x,
+                       .out_stride = model_dim,
+                       .mode = OutputMode::kAdd};
+  Multiply(act_.gate, ffn_dim, rows_, {&down, 1});
+}
+
+Status CpuExecutor::Logits(std::span<const int32_t> rows, float* logits) {
+  const Stopwatch stopwatch(&profile_.logits_ms);
+  const auto num_rows = static_cast<int64_t>(rows.size());
+  TIDAL_CHECK(num_rows >= 1 && num_rows <= kMaxLogitRows, "logits of {} rows", num_rows);
+  const int64_t model_dim = config_.model_dim;
+  ForRows(num_rows, [&](int64_t i) {
+    float* normed = act_.normed + i * model_dim;
+    kernels_.elementwise.rms_norm(act_.x + rows[static_cast<size_t>(i)] * model_dim,
+                                  weights_.output_norm.data(), config_.rms_norm_eps, model_dim,
+                                  normed);
+    QuantizeRow(normed, model_dim, i);
+  });
+  const MatMulJob job{.weight = &weights_.output, .out = logits, .out_stride = config_.vocab_size};
+  Multiply(act_.normed, model_dim, num_rows, {&job, 1});
+  return OkStatus();
+}
+
+}  // namespace
+
+Result<int64_t> CpuKvPageBytes(const ModelConfig& config, CacheType k_cache_type,
+                               CacheType v_cache_type) {
+  TIDAL_ASSIGN_OR_RETURN(
+      const KvLayout layout,
+      KvLayout::Create(config.num_kv_heads, config.head_dim, k_cache_type, v_cache_type));
+  return config.num_layers * layout.page_bytes();
+}
+
+Result<Isa> ResolveIsa(Isa isa) {
+  const std::vector<Isa> isas = MachineIsas();
+  if (isa == Isa::kAuto) return isas.back();
+  if (std::find(isas.begin(), isas.end(), isa) != isas.end()) return isa;
+  std::string names;
+  for (const Isa known : isas) names += std::string(names.empty() ? "" : ", ") + NameOf(known);
+  return Unsupported("--isa {} cannot run on this machine, which has: {}", NameOf(isa), names);
+}
+
+Result<std::unique_ptr<Executor>> CreateCpuExecutor(const Model& model,
+                                                    const CpuExecutorOptions& options,
+                                                    const std::function<void(double)>& progress) {
+  TIDAL_ASSIGN_OR_RETURN(const Isa isa, ResolveIsa(options.isa));
+  TIDAL_ASSIGN_OR_RETURN(const KvLayout layout,
+                         KvLayout::Create(model.config().num_kv_heads, model.config().head_dim,
+                                          options.k_cache_type, options.v_cache_type));
+  auto executor = std::make_unique<CpuExecutor>(model, options, KernelsFor(isa), layout);
+  TIDAL_RETURN_IF_ERROR(executor->Allocate(progress));
+  return std::unique_ptr<Executor>(std::move(executor));
+}
+
+}  // namespace tidal
