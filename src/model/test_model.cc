@@ -22,7 +22,7 @@ constexpr uint32_t kEosToken = 2;
 constexpr std::pair<std::string_view, std::string_view> kMerges[] = {
     {"\u0120", "t"}, {"h", "e"},  {"i", "n"},        {"e", "r"}, {"\u0120t", "he"}, {"a", "n"},
     {"o", "n"},      {"r", "e"},  {"\u0120", "a"},   {"l", "l"}, {"o", "u"},        {"in", "g"},
-    {"e", "n"},      {"an", "d"}, {"\u0120a", "nd"}, {"0", "0"}};
+    {"e", "n"},      {"an", "d"}, {"\u0120", "and"}, {"0", "0"}};
 
 constexpr std::string_view kChatTemplate =
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] "
