@@ -18,7 +18,7 @@ namespace {
 // A model file that lives as long as the test.
 class TemporaryModel {
  public:
-  explicit TemporaryModel(const RandomModelSpec& spec) {
+  explicit TemporaryModel(const TestModelSpec& spec) {
     path_ = testing::TempDir() + "/tidal_" + std::to_string(::getpid()) + "_" + std::to_string(reinterpret_cast<uintptr_t>(this)) + ".gguf";
     const Status status = WriteRandomModel(path_, spec);
     EXPECT_TRUE(status.ok()) << status.message();
@@ -113,9 +113,13 @@ class RandomModelTest : public testing::TestWithParam<std::tuple<Isa, std::strin
 
 TEST_P(RandomModelTest, MatchesDoublePrecision) {
   const auto [isa, architecture, dtype] = GetParam();
-  RandomModelSpec spec;
+  TestModelSpec spec;
   spec.architecture = architecture;
-  spec.matrix_dtype = dtype;
+  spec.dtype = dtype;
+  spec.model_dim = 256;
+  spec.ffn_dim = 512;
+  spec.num_heads = 8;
+  spec.head_dim = 32;
   const TemporaryModel file(spec);
   const auto tokens = SomeTokens(70, 5);
   const auto engine = MakeEngine(file.path(), {.isa = isa, .precision = Precision::kF32, .k_cache_type = CacheType::kF32,
@@ -145,9 +149,13 @@ INSTANTIATE_TEST_SUITE_P(
 class EngineTest : public testing::TestWithParam<Isa> {
  protected:
   EngineTest() : file_(Spec()) {}
-  static RandomModelSpec Spec() {
-    RandomModelSpec spec;
-    spec.matrix_dtype = DType::kQ4_K;
+  static TestModelSpec Spec() {
+    TestModelSpec spec;
+    spec.dtype = DType::kQ4_K;
+    spec.model_dim = 256;
+    spec.ffn_dim = 512;
+    spec.num_heads = 8;
+    spec.head_dim = 32;
     return spec;
   }
   EngineOptions Options() const { return {.isa = GetParam(), .max_sequences = 3}; }
@@ -318,7 +326,7 @@ TEST(EngineCreate, RefusesAContextBeyondTheModel) {
 }
 
 TEST(EngineCreate, RefusesAContextBeyondTheMemory) {
-  RandomModelSpec spec;
+  TestModelSpec spec;
   spec.trained_seq_len = 1 << 27;
   const TemporaryModel file(spec);
   const auto engine = Engine::Create({.model_path = file.path(), .ctx_size = 1 << 27, .k_cache_type = CacheType::kF32, .v_cache_type = CacheType::kF32, .max_sequences = 64}, nullptr);

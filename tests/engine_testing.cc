@@ -6,11 +6,13 @@
 #include <cstdlib>
 #include <filesystem>
 
-#include "cpu/cpu_executor.h"
+#include "cpu/isa.h"
 
 namespace tidal {
 
-std::vector<Isa> TestableIsas() {
+namespace {
+
+std::vector<Isa> FindTestableIsas() {
   std::vector<Isa> isas;
   for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512}) {
     if (ResolveIsa(isa).ok()) {
@@ -19,6 +21,14 @@ std::vector<Isa> TestableIsas() {
       std::printf("SKIPPED: this machine cannot run %s; its kernels are not tested here\n", NameOf(isa));
     }
   }
+  return isas;
+}
+
+}  // namespace
+
+std::vector<Isa> TestableIsas() {
+  // Many suites ask; the machine is looked at, and the skip told, once.
+  static const std::vector<Isa> isas = FindTestableIsas();
   return isas;
 }
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -350,15 +349,6 @@ Result<int64_t> CpuKvPageBytes(const ModelConfig& config, CacheType k_cache_type
       const KvLayout layout,
       KvLayout::Create(config.num_kv_heads, config.head_dim, k_cache_type, v_cache_type));
   return config.num_layers * layout.page_bytes();
-}
-
-Result<Isa> ResolveIsa(Isa isa) {
-  const std::vector<Isa> isas = MachineIsas();
-  if (isa == Isa::kAuto) return isas.back();
-  if (std::find(isas.begin(), isas.end(), isa) != isas.end()) return isa;
-  std::string names;
-  for (const Isa known : isas) names += std::string(names.empty() ? "" : ", ") + NameOf(known);
-  return Unsupported("--isa {} cannot run on this machine, which has: {}", NameOf(isa), names);
 }
 
 Result<std::unique_ptr<Executor>> CreateCpuExecutor(const Model& model,

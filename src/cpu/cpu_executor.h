@@ -35,9 +35,6 @@ Result<std::unique_ptr<Executor>> CreateCpuExecutor(const Model& model,
                                                     const CpuExecutorOptions& options,
                                                     const std::function<void(double)>& progress);
 
-// The ISA that `isa` means on this machine, never kAuto. kUnsupported, naming what the machine has.
-Result<Isa> ResolveIsa(Isa isa);
-
 }  // namespace tidal
 
 #endif  // TIDAL_CPU_CPU_EXECUTOR_H_

@@ -13,6 +13,9 @@ namespace tidal {
 // never kAuto. kAvx2 means AVX2, FMA and F16C; kAvx512 in addition F, BW, DQ, VL and VNNI.
 std::vector<Isa> MachineIsas();
 
+// The ISA that `isa` means on this machine, never kAuto. kUnsupported, naming what the machine has.
+Result<Isa> ResolveIsa(Isa isa);
+
 // REQUIRES: isa is one of MachineIsas().
 const KernelTable& KernelsFor(Isa isa);
 

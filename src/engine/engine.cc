@@ -9,6 +9,7 @@
 #include "base/system_memory.h"
 #include "base/thread_pool.h"
 #include "cpu/cpu_executor.h"
+#include "cpu/isa.h"
 #include "scheduler/scheduler.h"
 #include "transformer/transformer.h"
 
