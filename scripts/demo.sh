@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, fetches SmolLM2-135M-Instruct and asks it a question about a long document.
+# usage: scripts/demo.sh [OPTION OF tidal generate...]
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+document=$root/tests/data/documents/skerrow.txt
+question="Answer this question about the text: What was the name of the mail steamer?"
+
+"$root/scripts/install_deps.sh"
+build_preset release tidal
+"$root/scripts/fetch_models.sh" "$models_dir" smollm2
+
+echo
+echo "Document: ${document#"$root/"}, $(wc -w <"$document") words"
+echo "Question: $question"
+echo "Answer:"
+"$root/build/tidal" generate -m "$models_dir/smollm2-135m.gguf" -f "$document" -p "$question" \
+  --chat -n 64 --temp 0 --stats "$@"
