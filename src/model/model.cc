@@ -6,25 +6,6 @@
 #include "model/model_reader.h"
 
 namespace tidal {
-namespace {
-
-// Calls visit with every tensor that the model uses, once each.
-template <typename Visit>
-void ForEachTensor(const ModelWeights& weights, const Visit& visit) {
-  visit(weights.token_embd);
-  visit(weights.output_norm);
-  if (!weights.tied_output) visit(weights.output);
-  for (const LayerWeights& w : weights.layers) {
-    for (const TensorView* view :
-         {&w.attn_norm, &w.attn_q, &w.attn_k, &w.attn_v, &w.attn_q_bias, &w.attn_k_bias,
-          &w.attn_v_bias, &w.attn_output, &w.ffn_norm, &w.ffn_gate, &w.ffn_up, &w.ffn_down}) {
-      if (view->present()) visit(*view);
-    }
-  }
-}
-
-}  // namespace
-
 float ModelConfig::attn_scale() const { return 1.0F / std::sqrt(static_cast<float>(head_dim)); }
 
 Result<Model> Model::Load(const std::string& path) {
@@ -38,13 +19,13 @@ Result<Model> Model::Load(const std::string& path) {
 
 int64_t Model::num_parameters() const {
   int64_t parameters = 0;
-  ForEachTensor(weights_, [&](const TensorView& view) { parameters += view.rows * view.cols; });
+  ForEachWeight([&](const TensorView& view) { parameters += view.rows * view.cols; });
   return parameters;
 }
 
 int64_t Model::weight_bytes() const {
   int64_t bytes = 0;
-  ForEachTensor(weights_, [&](const TensorView& view) { bytes += view.bytes(); });
+  ForEachWeight([&](const TensorView& view) { bytes += view.bytes(); });
   return bytes;
 }
 

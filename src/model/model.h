@@ -88,6 +88,10 @@ class Model {
   const ModelConfig& config() const { return config_; }
   const ModelWeights& weights() const { return weights_; }
   const GgufFile& gguf() const { return *gguf_; }
+  // Calls visit(const TensorView&) with every weight that is there, once each (a tied output is the
+  // embedding).
+  template <typename Visit>
+  void ForEachWeight(const Visit& visit) const;
   int64_t num_parameters() const;
   int64_t weight_bytes() const;  // of all tensors that are used, once each
 
@@ -97,6 +101,20 @@ class Model {
   ModelConfig config_;
   ModelWeights weights_;
 };
+
+template <typename Visit>
+void Model::ForEachWeight(const Visit& visit) const {
+  visit(weights_.token_embd);
+  visit(weights_.output_norm);
+  if (!weights_.tied_output) visit(weights_.output);
+  for (const LayerWeights& w : weights_.layers) {
+    for (const TensorView* view :
+         {&w.attn_norm, &w.attn_q, &w.attn_k, &w.attn_v, &w.attn_q_bias, &w.attn_k_bias,
+          &w.attn_v_bias, &w.attn_output, &w.ffn_norm, &w.ffn_gate, &w.ffn_up, &w.ffn_down}) {
+      if (view->present()) visit(*view);
+    }
+  }
+}
 
 }  // namespace tidal
 

@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 #include <limits>
 #include <string>
+#include <unistd.h>
 #include <vector>
 
 #include "model/test_model.h"
@@ -19,7 +20,7 @@ namespace {
 using testing::HasSubstr;
 
 std::string TempPath(const std::string& name) {
-  return testing::TempDir() + "tidal_model_test_" + name;
+  return fmt::format("{}tidal_model_test_{}_{}", testing::TempDir(), getpid(), name);
 }
 
 std::string RealModel(const std::string& name) {

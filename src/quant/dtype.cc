@@ -151,18 +151,24 @@ int64_t BytesOf(DType dtype, int64_t elements) {
   return elements / info.quant_block_size * info.quant_block_bytes;
 }
 
+std::string NameOfGgmlType(uint32_t ggml_type) {
+  for (const DTypeInfo& info : kInfos) {
+    if (info.ggml_type == ggml_type) return info.name;
+  }
+  for (const ForeignType& foreign : kForeignTypes) {
+    if (foreign.ggml_type == ggml_type) return foreign.name;
+  }
+  return fmt::format("type {}", ggml_type);
+}
+
 Result<DType> DTypeFromGgml(uint32_t ggml_type) {
   std::string supported;
   for (int i = 0; i < kNumDTypes; ++i) {
     if (kInfos[i].ggml_type == ggml_type) return static_cast<DType>(i);
     supported += fmt::format("{}{}", i == 0 ? "" : ", ", kInfos[i].name);
   }
-  for (const ForeignType& foreign : kForeignTypes) {
-    if (foreign.ggml_type != ggml_type) continue;
-    return Unsupported("type {} (number {}) is not supported; supported are {}", foreign.name,
-                       ggml_type, supported);
-  }
-  return Unsupported("type number {} is not known; supported are {}", ggml_type, supported);
+  return Unsupported("{} (number {}) is not supported; supported are {}", NameOfGgmlType(ggml_type),
+                     ggml_type, supported);
 }
 
 void DequantizeRow(DType dtype, const void* src, float* dst, int64_t n) {

@@ -4,7 +4,7 @@
 #define TIDAL_QUANT_DTYPE_H_
 
 #include <cstdint>
-#include <string_view>
+#include <string>
 
 #include "base/status.h"
 
@@ -29,6 +29,10 @@ int64_t BytesOf(DType dtype, int64_t elements);
 
 // kUnsupported, listing the supported types, for a number that is none of the above.
 Result<DType> DTypeFromGgml(uint32_t ggml_type);
+
+// The name of any type number, for listings: also of types that are not supported; "type 99" where
+// it is not known.
+std::string NameOfGgmlType(uint32_t ggml_type);
 
 // Widens n consecutive elements to float32, exactly as the format defines. The scalar reference for
 // every faster path. REQUIRES: n a multiple of the block size; src holds BytesOf(dtype, n) bytes,

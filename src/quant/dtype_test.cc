@@ -178,6 +178,12 @@ TEST(DTypeTest, AForeignTypeIsNamedWithTheSupportedOnes) {
   }
 }
 
+TEST(DTypeTest, EveryTypeNumberHasAName) {
+  EXPECT_EQ(NameOfGgmlType(12), "Q4_K");
+  EXPECT_EQ(NameOfGgmlType(23), "IQ4_XS");
+  EXPECT_EQ(NameOfGgmlType(99), "type 99");
+}
+
 TEST(QuantBlocksTest, UnpackKScalesPutsEachBitWhereTheLayoutSays) {
   // Every bit of the 12 bytes in turn: exactly one scale or minimum has exactly one bit.
   std::set<std::pair<int, int>> seen;
