@@ -11,7 +11,7 @@ commands (bash, sh, console or no language) and links. A word is looked up if it
   a command   tidal generate -m MODEL --temp 0                  (subcommand and flags are in `tidal ... --help`)
   a flag      --isa                                             (of some tidal command, or in a script)
 
-Words with <, > or ... stand for something and are not looked up, nor is what a build or a download makes.
+Words with <, > or ..., and NAME_test.cc, stand for something and are not looked up, nor is what a build or a download makes.
 
 usage: check_docs.py [--tidal BINARY] [ROOT]     (without BINARY no flag of tidal is checked)
 """
@@ -26,7 +26,7 @@ import sys
 
 FOLDERS = "src|include|tests|bench|scripts|tools|docs|cmake|\\.ci"
 PATH = re.compile(rf"^(?:\./)?((?:{FOLDERS})/[\w./*{{}},+-]*)$")
-FILE = re.compile(r"^[\w.-]+\.(?:cc|h|cu|cuh|py|sh|md|cmake|json)$")
+FILE = re.compile(r"^(?![A-Z]+_|-)[\w.-]+\.(?:cc|h|cu|cuh|py|sh|md|cmake|json)$")
 VARIABLE = re.compile(r"^(?:-D)?(TIDAL_[A-Z0-9_]+)(?:=.*)?$")
 LONG_FLAG = re.compile(r"^--[a-z][a-z0-9-]+$")
 TIDAL = re.compile(r"^(?:\./)?(?:build/)?tidal$")
