@@ -1,12 +1,11 @@
-// The engine on small random models: against double precision, and against itself in another batch, chunk, page order or
-// number of threads (docs/architecture.md says which of these are bitwise).
+// The engine on small random models: against double precision, and against itself in another batch,
+// chunk, page order or number of threads (docs/architecture.md says which of these are bitwise).
 
 #include "engine/engine.h"
 
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <filesystem>
+#include <gtest/gtest.h>
 
 #include "engine_testing.h"
 #include "model/test_model.h"
@@ -19,7 +18,8 @@ namespace {
 class TemporaryModel {
  public:
   explicit TemporaryModel(const TestModelSpec& spec) {
-    path_ = testing::TempDir() + "/tidal_" + std::to_string(::getpid()) + "_" + std::to_string(reinterpret_cast<uintptr_t>(this)) + ".gguf";
+    path_ = testing::TempDir() + "/tidal_" + std::to_string(::getpid()) + "_" +
+            std::to_string(reinterpret_cast<uintptr_t>(this)) + ".gguf";
     const Status status = WriteRandomModel(path_, spec);
     EXPECT_TRUE(status.ok()) << status.message();
   }
@@ -47,7 +47,8 @@ std::vector<TokenId> SomeTokens(size_t n, uint32_t seed) {
   return tokens;
 }
 
-// Greedy tokens with their log-probabilities; equal bits mean equal logits up to what one number a step can show.
+// Greedy tokens with their log-probabilities; equal bits mean equal logits up to what one number a
+// step can show.
 struct Answer {
   std::vector<TokenId> tokens;
   std::vector<std::vector<TokenLogprob>> top;
@@ -65,12 +66,15 @@ Request GreedyRequest(std::vector<TokenId> prompt, int32_t max_tokens) {
   return request;
 }
 
-std::vector<Answer> RunTogether(Engine* engine, const std::vector<std::pair<SequenceId, Request>>& requests) {
+std::vector<Answer> RunTogether(Engine* engine,
+                                const std::vector<std::pair<SequenceId, Request>>& requests) {
   std::vector<Answer> answers(requests.size());
   std::vector<RequestId> ids;
-  for (const auto& [sequence, request] : requests) ids.push_back(engine->Submit(sequence, request).value());
+  for (const auto& [sequence, request] : requests)
+    ids.push_back(engine->Submit(sequence, request).value());
   for (const Event& event : RunToEnd(engine)) {
-    const auto at = static_cast<size_t>(std::find(ids.begin(), ids.end(), event.request) - ids.begin());
+    const auto at =
+        static_cast<size_t>(std::find(ids.begin(), ids.end(), event.request) - ids.begin());
     if (event.kind == Event::Kind::kToken) {
       answers[at].tokens.push_back(event.token);
       answers[at].top.push_back(event.top);
@@ -100,13 +104,15 @@ void ExpectSameBits(const Answer& a, const Answer& b) {
 double WorstDifference(const Scores& a, const Scores& b) {
   double worst = 0;
   for (size_t i = 0; i < a.next_logprob.size(); ++i) {
-    const double difference = std::abs(static_cast<double>(a.next_logprob[i]) - static_cast<double>(b.next_logprob[i]));
+    const double difference =
+        std::abs(static_cast<double>(a.next_logprob[i]) - static_cast<double>(b.next_logprob[i]));
     worst = std::isnan(difference) ? INFINITY : std::max(worst, difference);
   }
   return worst;
 }
 
-// Logits of these models are of size 1 to 10, sums run over at most a few hundred products through two layers.
+// Logits of these models are of size 1 to 10, sums run over at most a few hundred products through
+// two layers.
 constexpr double kF32Tolerance = 32 * 1.2e-7 * 10 * 20;
 
 class RandomModelTest : public testing::TestWithParam<std::tuple<Isa, std::string, DType>> {};
@@ -122,7 +128,9 @@ TEST_P(RandomModelTest, MatchesDoublePrecision) {
   spec.head_dim = 32;
   const TemporaryModel file(spec);
   const auto tokens = SomeTokens(70, 5);
-  const auto engine = MakeEngine(file.path(), {.isa = isa, .precision = Precision::kF32, .k_cache_type = CacheType::kF32,
+  const auto engine = MakeEngine(file.path(), {.isa = isa,
+                                               .precision = Precision::kF32,
+                                               .k_cache_type = CacheType::kF32,
                                                .v_cache_type = CacheType::kF32});
   const SequenceId sequence = engine->OpenSequence().value();
   const Scores scores = ScorePrompt(engine.get(), sequence, tokens, 1);
@@ -133,18 +141,22 @@ TEST_P(RandomModelTest, MatchesDoublePrecision) {
     double sum = 0;
     for (const double logit : row) sum += std::exp(logit - largest);
     const double expected = row[static_cast<size_t>(tokens[pos + 1])] - largest - std::log(sum);
-    ASSERT_NEAR(static_cast<double>(scores.next_logprob[pos]), expected, kF32Tolerance) << "position " << pos;
+    ASSERT_NEAR(static_cast<double>(scores.next_logprob[pos]), expected, kF32Tolerance)
+        << "position " << pos;
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Types, RandomModelTest,
-    testing::Combine(testing::ValuesIn(TestableIsas()), testing::Values("llama", "qwen2"),
-                     testing::Values(DType::kF32, DType::kF16, DType::kBF16, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0,
-                                     DType::kQ8_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K)),
-    [](const auto& param) {
-      return std::string(NameOf(std::get<0>(param.param))) + "_" + std::get<1>(param.param) + "_" + NameOf(std::get<2>(param.param));
-    });
+INSTANTIATE_TEST_SUITE_P(Types, RandomModelTest,
+                         testing::Combine(testing::ValuesIn(TestableIsas()),
+                                          testing::Values("llama", "qwen2"),
+                                          testing::Values(DType::kF32, DType::kF16, DType::kBF16,
+                                                          DType::kQ4_0, DType::kQ4_1, DType::kQ5_0,
+                                                          DType::kQ8_0, DType::kQ4_K, DType::kQ5_K,
+                                                          DType::kQ6_K)),
+                         [](const auto& param) {
+                           return std::string(NameOf(std::get<0>(param.param))) + "_" +
+                                  std::get<1>(param.param) + "_" + NameOf(std::get<2>(param.param));
+                         });
 
 class EngineTest : public testing::TestWithParam<Isa> {
  protected:
@@ -173,7 +185,8 @@ TEST_P(EngineTest, AloneAndInABatchGiveTheSameBits) {
   const Request request = GreedyRequest(SomeTokens(100, 1), 40);
   const Answer alone = RunAlone(engine.get(), a, request);
   ASSERT_EQ(alone.tokens.size(), 40u);
-  // The same prompt in another sequence beside two others of other lengths: its pages lie elsewhere, too.
+  // The same prompt in another sequence beside two others of other lengths: its pages lie
+  // elsewhere, too.
   const auto together = RunTogether(engine.get(), {{c, GreedyRequest(SomeTokens(7, 2), 60)},
                                                    {b, request},
                                                    {a, GreedyRequest(SomeTokens(150, 3), 20)}});
@@ -202,7 +215,8 @@ TEST_P(EngineTest, ShuffledPagesChangeNoBit) {
   engine->CloseSequence(a);
   const SequenceId c = engine->OpenSequence().value();
   // Two sequences that grow side by side take pages by turns.
-  const auto by_turns = RunTogether(engine.get(), {{b, GreedyRequest(SomeTokens(10, 9), 300)}, {c, request}});
+  const auto by_turns =
+      RunTogether(engine.get(), {{b, GreedyRequest(SomeTokens(10, 9), 300)}, {c, request}});
   ExpectSameBits(in_order, by_turns[1]);
 }
 
@@ -238,7 +252,10 @@ INSTANTIATE_TEST_SUITE_P(Isas, EngineTest, testing::ValuesIn(TestableIsas()),
 
 class EngineRequests : public testing::Test {
  protected:
-  EngineRequests() : file_({}), engine_(MakeEngine(file_.path(), {.ctx_size = 128})), sequence_(engine_->OpenSequence().value()) {}
+  EngineRequests()
+      : file_({}),
+        engine_(MakeEngine(file_.path(), {.ctx_size = 128})),
+        sequence_(engine_->OpenSequence().value()) {}
   TemporaryModel file_;
   std::unique_ptr<Engine> engine_;
   SequenceId sequence_;
@@ -255,7 +272,8 @@ TEST_F(EngineRequests, ReusesTheCommonPrefix) {
   const Answer second = RunAlone(engine_.get(), sequence_, GreedyRequest(next, 10));
   EXPECT_EQ(second.timings.reused_tokens, 59);  // the answer's last token was never run
   const auto fresh_engine = MakeEngine(file_.path(), {.ctx_size = 128});
-  const Answer fresh = RunAlone(fresh_engine.get(), fresh_engine->OpenSequence().value(), GreedyRequest(next, 10));
+  const Answer fresh =
+      RunAlone(fresh_engine.get(), fresh_engine->OpenSequence().value(), GreedyRequest(next, 10));
   EXPECT_EQ(second.tokens, fresh.tokens);
 }
 
@@ -310,8 +328,10 @@ TEST_F(EngineRequests, WrongRequestsAreRefused) {
     return result.status().message();
   };
   EXPECT_NE(message(GreedyRequest({}, 1)).find("empty"), std::string::npos);
-  EXPECT_NE(message(GreedyRequest({1, -5}, 1)).find("token 1 of the prompt is -5"), std::string::npos);
-  EXPECT_NE(message(GreedyRequest({1, 1 << 20}, 1)).find("expected an id from 0"), std::string::npos);
+  EXPECT_NE(message(GreedyRequest({1, -5}, 1)).find("token 1 of the prompt is -5"),
+            std::string::npos);
+  EXPECT_NE(message(GreedyRequest({1, 1 << 20}, 1)).find("expected an id from 0"),
+            std::string::npos);
   const std::string too_long = message(GreedyRequest(SomeTokens(129, 1), 1));
   EXPECT_NE(too_long.find("129"), std::string::npos);
   EXPECT_NE(too_long.find("128"), std::string::npos);
@@ -329,7 +349,12 @@ TEST(EngineCreate, RefusesAContextBeyondTheMemory) {
   TestModelSpec spec;
   spec.trained_seq_len = 1 << 27;
   const TemporaryModel file(spec);
-  const auto engine = Engine::Create({.model_path = file.path(), .ctx_size = 1 << 27, .k_cache_type = CacheType::kF32, .v_cache_type = CacheType::kF32, .max_sequences = 64}, nullptr);
+  const auto engine = Engine::Create({.model_path = file.path(),
+                                      .ctx_size = 1 << 27,
+                                      .k_cache_type = CacheType::kF32,
+                                      .v_cache_type = CacheType::kF32,
+                                      .max_sequences = 64},
+                                     nullptr);
   ASSERT_FALSE(engine.ok());
   EXPECT_EQ(engine.status().code(), StatusCode::kOutOfMemory);
   EXPECT_NE(engine.status().message().find("the largest context that fits is"), std::string::npos);

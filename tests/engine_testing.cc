@@ -1,10 +1,9 @@
 #include "engine_testing.h"
 
-#include <gtest/gtest.h>
-
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <gtest/gtest.h>
 
 #include "cpu/isa.h"
 
@@ -18,7 +17,8 @@ std::vector<Isa> FindTestableIsas() {
     if (ResolveIsa(isa).ok()) {
       isas.push_back(isa);
     } else {
-      std::printf("SKIPPED: this machine cannot run %s; its kernels are not tested here\n", NameOf(isa));
+      std::printf("SKIPPED: this machine cannot run %s; its kernels are not tested here\n",
+                  NameOf(isa));
     }
   }
   return isas;
@@ -51,7 +51,8 @@ std::vector<Event> RunToEnd(Engine* engine) {
   return events;
 }
 
-Scores ScorePrompt(Engine* engine, SequenceId sequence, const std::vector<TokenId>& tokens, int32_t top, int32_t prefill) {
+Scores ScorePrompt(Engine* engine, SequenceId sequence, const std::vector<TokenId>& tokens,
+                   int32_t top, int32_t prefill) {
   Request request;
   request.prompt = tokens;
   request.max_tokens = 0;
@@ -64,7 +65,8 @@ Scores ScorePrompt(Engine* engine, SequenceId sequence, const std::vector<TokenI
     if (event.kind != Event::Kind::kScore) continue;
     EXPECT_EQ(event.done, static_cast<int32_t>(scores.top.size()));
     scores.top.push_back(std::move(event.top));
-    if (scores.next_logprob.size() + 1 < tokens.size()) scores.next_logprob.push_back(event.logprob);
+    if (scores.next_logprob.size() + 1 < tokens.size())
+      scores.next_logprob.push_back(event.logprob);
   }
   EXPECT_EQ(scores.top.size(), tokens.size());
   return scores;

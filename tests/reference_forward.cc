@@ -13,7 +13,8 @@ size_t Size(int64_t n) { return static_cast<size_t>(n); }
 
 Vec RowOf(const TensorView& view, int64_t row) {
   std::vector<float> values(Size(view.cols));
-  DequantizeRow(view.dtype, view.data + row * BytesOf(view.dtype, view.cols), values.data(), view.cols);
+  DequantizeRow(view.dtype, view.data + row * BytesOf(view.dtype, view.cols), values.data(),
+                view.cols);
   return Vec(values.begin(), values.end());
 }
 
@@ -48,7 +49,8 @@ void Rotate(const ModelConfig& config, double pos, double* head) {
   const int half = config.rope_dim / 2;
   for (int i = 0; i < half; ++i) {
     double frequency = std::pow(static_cast<double>(config.rope_theta), -2.0 * i / config.rope_dim);
-    if (!config.rope_freq_divisors.empty()) frequency /= static_cast<double>(config.rope_freq_divisors[Size(i)]);
+    if (!config.rope_freq_divisors.empty())
+      frequency /= static_cast<double>(config.rope_freq_divisors[Size(i)]);
     const double c = std::cos(pos * frequency);
     const double s = std::sin(pos * frequency);
     const bool interleaved = config.rope_style == RopeStyle::kInterleaved;
@@ -61,8 +63,8 @@ void Rotate(const ModelConfig& config, double pos, double* head) {
 }
 
 // One query head over the keys and values of positions 0..pos.
-void AttendHead(const ModelConfig& config, const Rows& keys, const Rows& values, size_t pos, size_t kv_head, const double* q,
-                double* out) {
+void AttendHead(const ModelConfig& config, const Rows& keys, const Rows& values, size_t pos,
+                size_t kv_head, const double* q, double* out) {
   const size_t dim = Size(config.head_dim);
   Vec probs(pos + 1);
   for (size_t t = 0; t <= pos; ++t) {
@@ -78,8 +80,10 @@ void AttendHead(const ModelConfig& config, const Rows& keys, const Rows& values,
 }
 
 void RunLayer(const ModelConfig& config, const LayerWeights& weights, Rows* x) {
-  const Rows wq = MatrixOf(weights.attn_q), wk = MatrixOf(weights.attn_k), wv = MatrixOf(weights.attn_v);
-  const Rows wo = MatrixOf(weights.attn_output), gate = MatrixOf(weights.ffn_gate), up = MatrixOf(weights.ffn_up);
+  const Rows wq = MatrixOf(weights.attn_q), wk = MatrixOf(weights.attn_k),
+             wv = MatrixOf(weights.attn_v);
+  const Rows wo = MatrixOf(weights.attn_output), gate = MatrixOf(weights.ffn_gate),
+             up = MatrixOf(weights.ffn_up);
   const Rows down = MatrixOf(weights.ffn_down);
   const Vec attn_norm = RowOf(weights.attn_norm, 0), ffn_norm = RowOf(weights.ffn_norm, 0);
   const double eps = static_cast<double>(config.rms_norm_eps);
@@ -91,18 +95,22 @@ void RunLayer(const ModelConfig& config, const LayerWeights& weights, Rows* x) {
     Vec q = Times(wq, normed, &weights.attn_q_bias);
     keys.push_back(Times(wk, normed, &weights.attn_k_bias));
     values.push_back(Times(wv, normed, &weights.attn_v_bias));
-    for (size_t h = 0; h < Size(config.num_heads); ++h) Rotate(config, static_cast<double>(pos), &q[h * dim]);
-    for (size_t h = 0; h < Size(config.num_kv_heads); ++h) Rotate(config, static_cast<double>(pos), &keys[pos][h * dim]);
+    for (size_t h = 0; h < Size(config.num_heads); ++h)
+      Rotate(config, static_cast<double>(pos), &q[h * dim]);
+    for (size_t h = 0; h < Size(config.num_kv_heads); ++h)
+      Rotate(config, static_cast<double>(pos), &keys[pos][h * dim]);
     Vec attended(q.size(), 0.0);
     for (size_t h = 0; h < Size(config.num_heads); ++h) {
-      AttendHead(config, keys, values, pos, h / Size(config.gqa_ratio()), &q[h * dim], &attended[h * dim]);
+      AttendHead(config, keys, values, pos, h / Size(config.gqa_ratio()), &q[h * dim],
+                 &attended[h * dim]);
     }
     const Vec projected = Times(wo, attended);
     for (size_t i = 0; i < row.size(); ++i) row[i] += projected[i];
     const Vec ffn_in = Normed(row, ffn_norm, eps);
     Vec gated = Times(gate, ffn_in);
     const Vec upped = Times(up, ffn_in);
-    for (size_t i = 0; i < gated.size(); ++i) gated[i] = gated[i] / (1 + std::exp(-gated[i])) * upped[i];
+    for (size_t i = 0; i < gated.size(); ++i)
+      gated[i] = gated[i] / (1 + std::exp(-gated[i])) * upped[i];
     const Vec ffn_out = Times(down, gated);
     for (size_t i = 0; i < row.size(); ++i) row[i] += ffn_out[i];
   }
@@ -110,7 +118,8 @@ void RunLayer(const ModelConfig& config, const LayerWeights& weights, Rows* x) {
 
 }  // namespace
 
-std::vector<std::vector<double>> ReferenceLogits(const Model& model, std::span<const int32_t> tokens) {
+std::vector<std::vector<double>> ReferenceLogits(const Model& model,
+                                                 std::span<const int32_t> tokens) {
   const ModelConfig& config = model.config();
   Rows x;
   for (const int32_t token : tokens) x.push_back(RowOf(model.weights().token_embd, token));
@@ -118,7 +127,8 @@ std::vector<std::vector<double>> ReferenceLogits(const Model& model, std::span<c
   const Vec norm = RowOf(model.weights().output_norm, 0);
   const Rows output = MatrixOf(model.weights().output);
   Rows logits;
-  for (const Vec& row : x) logits.push_back(Times(output, Normed(row, norm, static_cast<double>(config.rms_norm_eps))));
+  for (const Vec& row : x)
+    logits.push_back(Times(output, Normed(row, norm, static_cast<double>(config.rms_norm_eps))));
   return logits;
 }
 
