@@ -74,6 +74,7 @@ export TIDAL_MODELS_DIR=$models_dir
 export UBSAN_OPTIONS=print_stacktrace=1
 step "packages" "$root/scripts/install_deps.sh"
 step "model" "$root/scripts/fetch_models.sh" "$models_dir" smollm2
+step "checkers" python3 "$root/tools/checks_test.py"
 step "format" "$root/tools/check_format.sh"
 step "layers" python3 "$root/tools/check_layers.py"
 step "words" "$root/tools/check_words.sh"
