@@ -109,6 +109,14 @@ Result<Part> OpenPart(const std::string& path) {
   return part;
 }
 
+// A key that a split model must have.
+Result<uint64_t> LoadSplitKey(const Part& part, std::string_view key) {
+  Result<uint64_t> value = LoadUint(part, key);
+  if (value.status().code() != StatusCode::kNotFound) return value;
+  return Corrupt("{}: metadata key {} is missing, expected beside split.count; the file is damaged",
+                 part.path, key);
+}
+
 // What the split keys of a file say; a file without them is the only one of its model.
 struct SplitInfo {
   uint64_t number = 0;  // from 0
@@ -120,7 +128,7 @@ Result<SplitInfo> SplitInfoOf(const Part& part) {
   if (!FindEntry(part, "split.count").ok()) return info;
   TIDAL_ASSIGN_OR_RETURN(info.count, LoadUint(part, "split.count"));
   if (info.count <= 1) return SplitInfo{};
-  TIDAL_ASSIGN_OR_RETURN(info.number, LoadUint(part, "split.no"));
+  TIDAL_ASSIGN_OR_RETURN(info.number, LoadSplitKey(part, "split.no"));
   if (info.number >= info.count) {
     return Corrupt(
         "{}: metadata key split.no is {}, expected less than split.count, {}; the file is damaged",
@@ -227,7 +235,8 @@ Result<GgufFile> GgufFile::Open(const std::string& path) {
   }
   const std::string& where = impl->first().path;
   if (split.count > 1) {
-    TIDAL_ASSIGN_OR_RETURN(const uint64_t expected, LoadUint(impl->first(), "split.tensors.count"));
+    TIDAL_ASSIGN_OR_RETURN(const uint64_t expected,
+                           LoadSplitKey(impl->first(), "split.tensors.count"));
     if (expected != impl->tensors.size()) {
       return Corrupt(
           "{}: metadata key split.tensors.count is {}, but the {} files have {} tensors; the files "

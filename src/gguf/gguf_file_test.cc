@@ -7,6 +7,7 @@
 #include <limits>
 #include <string>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <vector>
 
 #include "gguf/gguf_split.h"
@@ -19,7 +20,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 std::string TempPath(const std::string& name) {
-  return testing::TempDir() + "tidal_gguf_test_" + name;
+  return fmt::format("{}tidal_gguf_test_{}_{}", testing::TempDir(), getpid(), name);
 }
 
 std::vector<std::byte> Bytes(size_t count, int value = 0) {
@@ -505,7 +506,7 @@ TEST_F(SplitTest, CountsThatDisagree) {
   GgufWriter no_count = Part(1);
   no_count.RemoveEntry("split.tensors.count");
   Write(1, no_count);
-  ExpectError(GgufFile::Open(Path(1)), StatusCode::kNotFound, {"split.tensors.count is missing"});
+  ExpectError(GgufFile::Open(Path(1)), StatusCode::kCorrupt, {"split.tensors.count is missing"});
   Write(1, Part(1, 2));
   ExpectError(GgufFile::Open(Path(1)), StatusCode::kCorrupt, {Path(1), "-00001-of-00002.gguf"});
   GgufWriter outside = Part(1);

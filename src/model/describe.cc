@@ -59,11 +59,11 @@ void AppendFileHead(const GgufFile& file, std::string* out) {
 
 void AppendDirectory(const GgufFile& file, std::string* out) {
   const std::vector<GgufEntry> entries = file.Entries();
-  *out += fmt::format("\nmetadata ({} entries)\n", entries.size());
+  *out += fmt::format("\nmetadata: {} entries\n", entries.size());
   for (const GgufEntry& entry : entries) {
     *out += fmt::format("  {:<42} {:<16} {}\n", Printable(entry.key), TypeOf(entry), entry.text);
   }
-  *out += fmt::format("\ntensors ({})\n", file.tensors().size());
+  *out += fmt::format("\ntensors: {}\n", file.tensors().size());
   for (const GgufTensor& tensor : file.tensors()) {
     const std::optional<int64_t> bytes = BytesOfTensor(tensor);
     *out += fmt::format("  {:<32} {:<8} {:<20} {:>12}\n", Printable(tensor.name),
@@ -94,12 +94,12 @@ void AppendConfig(const Model& model, std::string* out) {
 }
 
 void AppendMemory(const Model& model, int64_t context_tokens, std::string* out) {
-  *out += fmt::format("\nweights ({})\n", BytesText(model.weight_bytes()));
+  *out += fmt::format("\nweights: {}\n", BytesText(model.weight_bytes()));
   for (const WeightTypeBytes& weights : WeightBytesByType(model)) {
     *out += fmt::format("  {:<8} {:>4} tensors  {}\n", weights.type, weights.num_tensors,
                         BytesText(weights.bytes));
   }
-  *out += fmt::format("\nkey-value cache for a context of {} tokens\n", context_tokens);
+  *out += fmt::format("\nkey-value cache for a context of {} tokens:\n", context_tokens);
   for (const CacheMemory& memory : CacheMemoryOf(model.config(), context_tokens)) {
     *out += fmt::format("  {:<8} {:>8} bytes a token  {}\n", memory.type, memory.bytes_per_token,
                         BytesText(memory.total_bytes));
