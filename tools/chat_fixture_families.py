@@ -377,18 +377,6 @@ TYPESCRIPT = """{%- macro render_type(spec, required) -%}
 {%- else %}nothing{% endfor %}{{ last.user }}
 """
 
-COMMAND = """{{ bos_token }}{% set tool_list = tools or [] %}{% set has_docs = documents is defined and documents|length > 0 %}
-{%- call(kind) section('Preamble') -%}
-{{ kind }}:{% for tool in tool_list|sort(attribute='function.name') %}{{ loop.cycle('a', 'b') }}{{ tool.function.name|upper }};{% endfor %}
-{%- endcall %}
-{%- macro section(title) %}
-<{{ title }}>{{ caller(title|lower) }}</{{ title }}>
-{% endmacro %}
-{%- call(kind) section('Preamble') -%}
-{{ kind }}:{% for tool in tool_list|sort(attribute='function.name') %}{{ loop.cycle('a', 'b') }}{{ tool.function.name|upper }};{% endfor %}
-{%- endcall %}
-"""
-
 PHI = """{% for message in messages %}
 {% if loop.first and message['role'] != 'system' %}<|system|>
 You are helpful.<|end|>
@@ -438,5 +426,5 @@ Document: {{ loop.index0 }} of {{ loop.length }}
 
 TEMPLATES = {
     "llama": LLAMA, "mistral": MISTRAL, "gemma": GEMMA, "qwen3": QWEN3, "deepseek": DEEPSEEK, "typescript": TYPESCRIPT,
-    "phi": PHI, "granite": GRANITE, "command": COMMAND,
+    "phi": PHI, "granite": GRANITE,
 }

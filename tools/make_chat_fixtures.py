@@ -14,6 +14,7 @@ import json
 import pathlib
 import random
 import re
+import warnings
 
 import chat_fixture_cases as cases
 import chat_fixture_families as families
@@ -98,7 +99,7 @@ def render(template, variables):
 
 
 def is_reproducible(text):
-    return text is None or not re.search(r" at 0x[0-9a-f]+|<[\w.]+ object|<bound method|<function|<built-in", text)
+    return text is None or not re.search(r" at 0x[0-9a-f]+>", text)
 
 
 class Fixture:
@@ -171,6 +172,8 @@ def write_random(out, count, seed):
     # Errors end a rendering early, so most of those are left out.
     while len(fixture.data["cases"]) < count:
         template = generator.template()
+        if len(template) > 700:
+            continue
         text = render(template, random_templates.VARIABLES)
         if text is not None and len(text) > 2000:
             continue
@@ -181,6 +184,7 @@ def write_random(out, count, seed):
 
 
 def main():
+    warnings.simplefilter("ignore", SyntaxWarning)  # of the code that jinja2 makes from nonsense
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=pathlib.Path, help="the folder of the three GGUF files")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("tests/data/chat"))
@@ -195,7 +199,7 @@ def main():
         write_models(args.models, args.out)
     write_families(args.out)
     write_snippets(args.out)
-    write_random(args.out, 500, args.seed)
+    write_random(args.out, 450, args.seed)
 
 
 main()

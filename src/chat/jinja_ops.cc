@@ -1,0 +1,435 @@
+#include "chat/jinja_ops.h"
+
+#include <cmath>
+
+#include "base/math.h"
+#include "chat/jinja_find.h"
+#include "chat/jinja_number.h"
+#include "chat/jinja_unicode.h"
+
+namespace tidal::jinja {
+namespace {
+
+std::string_view Symbol(CompareOp op) {
+  constexpr std::string_view kSymbols[] = {"==", "!=", "<", "<=", ">", ">="};
+  return kSymbols[static_cast<size_t>(op)];
+}
+
+// -1, 0 or 1; 2 where one is NaN.
+int CompareNumbers(const Value& a, const Value& b) {
+  if (a.is_integer() && b.is_integer()) {
+    return a.integer() < b.integer() ? -1 : a.integer() > b.integer() ? 1 : 0;
+  }
+  if (a.is_integer()) return CompareIntDouble(a.integer(), b.floating());
+  if (b.is_integer()) {
+    const int reversed = CompareIntDouble(b.integer(), a.floating());
+    return reversed == 2 ? 2 : -reversed;
+  }
+  const double x = a.floating();
+  const double y = b.floating();
+  return x < y ? -1 : x > y ? 1 : x == y ? 0 : 2;
+}
+
+bool Holds(CompareOp op, int order) {
+  switch (op) {
+    case CompareOp::kEqual:
+      return order == 0;
+    case CompareOp::kNotEqual:
+      return order != 0;
+    case CompareOp::kLess:
+      return order == -1;
+    case CompareOp::kLessEqual:
+      return order == -1 || order == 0;
+    case CompareOp::kGreater:
+      return order == 1;
+    case CompareOp::kGreaterEqual:
+      break;
+  }
+  return order == 1 || order == 0;
+}
+
+Result<bool> ItemsEqual(Runtime* runtime, const Value& a, const Value& b) {
+  if (a.items().size() != b.items().size()) return false;
+  for (size_t i = 0; i < a.items().size(); ++i) {
+    TIDAL_ASSIGN_OR_RETURN(const bool equal, Equals(runtime, a.items()[i], b.items()[i]));
+    if (!equal) return false;
+  }
+  return true;
+}
+
+Result<bool> DictsEqual(Runtime* runtime, const OrderedMap& a, const OrderedMap& b) {
+  if (a.size() != b.size()) return false;
+  for (const OrderedMap::Entry& entry : a.entries()) {
+    const Value* other = b.Find(entry.encoded);
+    if (other == nullptr) return false;
+    TIDAL_ASSIGN_OR_RETURN(const bool equal, Equals(runtime, entry.value, *other));
+    if (!equal) return false;
+  }
+  return true;
+}
+
+bool RangesEqual(const RangeObject& a, const RangeObject& b) {
+  const int64_t length = a.Length();
+  if (length != b.Length()) return false;
+  return length == 0 || (a.start == b.start && (length == 1 || a.step == b.step));
+}
+
+// Lists and tuples order by their first difference.
+Result<bool> CompareItems(Runtime* runtime, CompareOp op, const Value& a, const Value& b) {
+  const auto& x = a.items();
+  const auto& y = b.items();
+  for (size_t i = 0; i < std::min(x.size(), y.size()); ++i) {
+    TIDAL_ASSIGN_OR_RETURN(const bool equal, Equals(runtime, x[i], y[i]));
+    if (!equal) return Compare(runtime, op, x[i], y[i]);
+  }
+  return Holds(op, x.size() < y.size() ? -1 : x.size() > y.size() ? 1 : 0);
+}
+
+Status AppendTupleKey(Runtime* runtime, const Value& tuple, std::string* out) {
+  *out += fmt::format("t{}:", tuple.items().size());
+  for (const Value& item : tuple.items()) {
+    TIDAL_ASSIGN_OR_RETURN(const std::string encoded, EncodeKey(runtime, item));
+    *out += fmt::format("{}:{}", encoded.size(), encoded);
+    TIDAL_RETURN_IF_ERROR(runtime->CheckSize(static_cast<int64_t>(out->size())));
+  }
+  return OkStatus();
+}
+
+// What `container in` scans for: an equal item, in order.
+Result<bool> ContainsByScan(Runtime* runtime, const Value& container, const Value& item) {
+  TIDAL_ASSIGN_OR_RETURN(Cursor cursor, Cursor::Over(container));
+  for (Value element;;) {
+    TIDAL_ASSIGN_OR_RETURN(const bool more, cursor.Next(runtime, &element));
+    if (!more) return false;
+    TIDAL_ASSIGN_OR_RETURN(const bool equal, Equals(runtime, element, item));
+    if (equal) return true;
+  }
+}
+
+}  // namespace
+
+bool IsTrue(const Value& value) {
+  switch (value.kind()) {
+    case Kind::kMissing:
+    case Kind::kNone:
+    case Kind::kUndefined:
+      return false;
+    case Kind::kBool:
+    case Kind::kInt:
+      return value.integer() != 0;
+    case Kind::kFloat:
+      return value.floating() != 0;
+    case Kind::kString:
+      return !value.text().empty();
+    case Kind::kList:
+    case Kind::kTuple:
+      return !value.items().empty();
+    case Kind::kDict:
+      return value.dict().map.size() != 0;
+    case Kind::kDictView:
+      return value.view().dict.dict().map.size() != 0;
+    case Kind::kRange:
+      return value.range().Length() != 0;
+    case Kind::kIterator:
+    case Kind::kNamespace:
+    case Kind::kLoop:
+    case Kind::kMacro:
+    case Kind::kBuiltin:
+      break;
+  }
+  return true;
+}
+
+Result<int64_t> Length(const Value& value) {
+  switch (value.kind()) {
+    case Kind::kUndefined:
+    case Kind::kString:
+    case Kind::kList:
+    case Kind::kTuple:
+    case Kind::kDict:
+    case Kind::kRange:
+    case Kind::kDictView:
+      return Cursor::Over(value)->KnownLength();
+    default:
+      return TypeError("something with a length", value);
+  }
+}
+
+Result<bool> Equals(Runtime* runtime, const Value& a, const Value& b) {
+  TIDAL_RETURN_IF_ERROR(runtime->Tick());
+  if (a.is_number() && b.is_number()) return CompareNumbers(a, b) == 0;
+  if (a.kind() != b.kind()) return false;
+  if (a.SameObject(b)) return true;
+  switch (a.kind()) {
+    case Kind::kNone:
+    case Kind::kUndefined:
+      return true;
+    case Kind::kString:
+      TIDAL_RETURN_IF_ERROR(runtime->TickBytes(static_cast<int64_t>(a.text().size())));
+      return a.text() == b.text();
+    case Kind::kList:
+    case Kind::kTuple:
+      return ItemsEqual(runtime, a, b);
+    case Kind::kDict:
+      return DictsEqual(runtime, a.dict().map, b.dict().map);
+    case Kind::kRange:
+      return RangesEqual(a.range(), b.range());
+    case Kind::kBuiltin:
+      return a.builtin().entry == b.builtin().entry &&
+             (a.builtin().self.is_missing() || a.builtin().self.SameObject(b.builtin().self));
+    default:
+      return false;
+  }
+}
+
+Result<bool> Compare(Runtime* runtime, CompareOp op, const Value& a, const Value& b) {
+  if (op == CompareOp::kEqual || op == CompareOp::kNotEqual) {
+    TIDAL_ASSIGN_OR_RETURN(const bool equal, Equals(runtime, a, b));
+    return equal == (op == CompareOp::kEqual);
+  }
+  TIDAL_RETURN_IF_ERROR(runtime->Tick());
+  if (a.is_number() && b.is_number()) return Holds(op, CompareNumbers(a, b));
+  if (a.is_string() && b.is_string()) {
+    const auto bytes = std::min(a.text().size(), b.text().size());
+    TIDAL_RETURN_IF_ERROR(runtime->TickBytes(static_cast<int64_t>(bytes)));
+    const int order = a.text().compare(b.text());  // UTF-8 sorts as its code points do
+    return Holds(op, order < 0 ? -1 : order > 0 ? 1 : 0);
+  }
+  if (a.is_sequence() && a.kind() == b.kind()) return CompareItems(runtime, op, a, b);
+  if (a.is_undefined()) return UndefinedError(a);
+  if (b.is_undefined()) return UndefinedError(b);
+  return InvalidArgument("expected two values that can be ordered by {}, found types {} and {}",
+                         Symbol(op), TypeName(a), TypeName(b));
+}
+
+Result<bool> Contains(Runtime* runtime, const Value& container, const Value& item) {
+  switch (container.kind()) {
+    case Kind::kString: {
+      if (!item.is_string()) return TypeError("a str to look for in a str", item);
+      TIDAL_RETURN_IF_ERROR(runtime->TickBytes(static_cast<int64_t>(container.text().size())));
+      return FindText(container.text(), item.text(), 0) != std::string_view::npos;
+    }
+    case Kind::kDict: {
+      TIDAL_ASSIGN_OR_RETURN(const std::string encoded, EncodeKey(runtime, item));
+      return container.dict().map.Find(encoded) != nullptr;
+    }
+    case Kind::kDictView: {
+      if (container.view().part != DictViewObject::Part::kKeys) break;
+      return Contains(runtime, container.view().dict, item);
+    }
+    case Kind::kRange: {
+      if (!item.is_number()) return false;
+      int64_t whole = item.is_integer() ? item.integer() : 0;
+      if (!item.is_integer() && !DoubleToInt(item.floating(), &whole)) return false;
+      const RangeObject& range = container.range();
+      const int64_t length = range.Length();
+      if (length == 0) return false;
+      const int64_t last = range.At(length - 1).integer();
+      if (whole < std::min(range.start, last) || whole > std::max(range.start, last)) return false;
+      const uint64_t distance = static_cast<uint64_t>(whole) - static_cast<uint64_t>(range.start);
+      const uint64_t forward = range.step > 0 ? distance : ~distance + 1;
+      const uint64_t stride = range.step > 0 ? static_cast<uint64_t>(range.step)
+                                             : ~static_cast<uint64_t>(range.step) + 1;
+      return forward % stride == 0;
+    }
+    default:
+      break;
+  }
+  return ContainsByScan(runtime, container, item);
+}
+
+Result<std::string> EncodeKey(Runtime* runtime, const Value& key) {
+  TIDAL_RETURN_IF_ERROR(runtime->Tick());
+  switch (key.kind()) {
+    case Kind::kString:
+      TIDAL_RETURN_IF_ERROR(runtime->TickBytes(static_cast<int64_t>(key.text().size())));
+      return EncodeStringKey(key.text());
+    case Kind::kBool:
+    case Kind::kInt:
+      return fmt::format("n{}", key.integer());
+    case Kind::kFloat: {
+      int64_t whole = 0;
+      if (DoubleToInt(key.floating(), &whole)) return fmt::format("n{}", whole);
+      return "f" + FormatFloat(key.floating());
+    }
+    case Kind::kNone:
+      return std::string("N");
+    case Kind::kUndefined:
+      return std::string("U");
+    case Kind::kTuple: {
+      std::string out;
+      TIDAL_RETURN_IF_ERROR(AppendTupleKey(runtime, key, &out));
+      return out;
+    }
+    case Kind::kRange:
+      return fmt::format("r{}:{}:{}", key.range().start, key.range().stop, key.range().step);
+    case Kind::kList:
+    case Kind::kDict:
+    case Kind::kDictView:
+    case Kind::kMissing:
+      return TypeError("a value that can be a key", key);
+    default:
+      return fmt::format("p{}", static_cast<const void*>(key.object()));
+  }
+}
+
+namespace {
+
+// The element of a sequence of `length` that index names, counted from the end where negative; -1
+// for none.
+int64_t ResolveIndex(int64_t index, int64_t length) {
+  if (index < 0) index += length;
+  return index >= 0 && index < length ? index : -1;
+}
+
+Result<std::optional<Value>> SubscriptString(Runtime* runtime, const Value& object, int64_t index) {
+  const StringObject& string = object.string();
+  TIDAL_RETURN_IF_ERROR(runtime->TickBytes(static_cast<int64_t>(string.text.size())));
+  const int64_t at = ResolveIndex(index, string.Length());
+  if (at < 0) return std::optional<Value>();
+  size_t begin = static_cast<size_t>(at);
+  if (!string.IsSingleByte()) begin = CodePointOffset(string.text, at);
+  size_t end = begin;
+  DecodeUtf8(string.text, &end);
+  TIDAL_ASSIGN_OR_RETURN(Value value,
+                         runtime->NewString(string.text.substr(begin, end - begin),
+                                            string.markup ? Markup::kYes : Markup::kNo));
+  return std::optional<Value>(std::move(value));
+}
+
+}  // namespace
+
+Result<std::optional<Value>> Subscript(Runtime* runtime, const Value& object, const Value& key) {
+  TIDAL_RETURN_IF_ERROR(runtime->Tick());
+  if (object.is_undefined()) return UndefinedError(object);
+  if (object.is(Kind::kDict)) {
+    if (key.is(Kind::kList) || key.is(Kind::kDict) || key.is(Kind::kDictView)) {
+      return std::optional<Value>();
+    }
+    TIDAL_ASSIGN_OR_RETURN(const std::string encoded, EncodeKey(runtime, key));
+    const Value* found = object.dict().map.Find(encoded);
+    return found != nullptr ? std::optional<Value>(*found) : std::optional<Value>();
+  }
+  if (!key.is_integer()) return std::optional<Value>();
+  if (object.is_string()) return SubscriptString(runtime, object, key.integer());
+  if (object.is_sequence()) {
+    const int64_t at = ResolveIndex(key.integer(), static_cast<int64_t>(object.items().size()));
+    if (at >= 0) return std::optional<Value>(object.items()[static_cast<size_t>(at)]);
+  } else if (object.is(Kind::kRange)) {
+    const int64_t at = ResolveIndex(key.integer(), object.range().Length());
+    if (at >= 0) return std::optional<Value>(object.range().At(at));
+  }
+  return std::optional<Value>();
+}
+
+namespace {
+
+// One part of a slice: `otherwise` where it is left out.
+Status ReadSlicePart(const Value& part, int64_t otherwise, int64_t* out) {
+  if (part.is_missing() || part.is_none()) {
+    *out = otherwise;
+  } else if (part.is_integer()) {
+    *out = part.integer();
+  } else {
+    return TypeError("an integer or none in a slice", part);
+  }
+  return OkStatus();
+}
+
+// Clamps as Python does: to [0, length] going up, to [-1, length - 1] going down.
+int64_t ClampSlice(int64_t index, int64_t length, int64_t step) {
+  if (index < 0) {
+    index += length;
+    if (index < 0) return step < 0 ? -1 : 0;
+  } else if (index >= length) {
+    return step < 0 ? length - 1 : length;
+  }
+  return index;
+}
+
+struct SliceBounds {
+  int64_t start = 0;
+  int64_t stop = 0;
+  int64_t step = 1;
+  int64_t count = 0;
+};
+
+Result<SliceBounds> ResolveSlice(const Value& start, const Value& stop, const Value& step,
+                                 int64_t length) {
+  SliceBounds bounds;
+  TIDAL_RETURN_IF_ERROR(ReadSlicePart(step, 1, &bounds.step));
+  if (bounds.step == 0) return InvalidArgument("expected a slice step other than 0, found 0");
+  // A longer step reaches nothing more, and this one cannot overflow.
+  bounds.step = std::max<int64_t>(bounds.step, -INT64_MAX);
+  const bool down = bounds.step < 0;
+  TIDAL_RETURN_IF_ERROR(ReadSlicePart(start, down ? INT64_MAX : 0, &bounds.start));
+  bounds.start = ClampSlice(bounds.start, length, bounds.step);
+  const bool open = stop.is_missing() || stop.is_none();
+  TIDAL_RETURN_IF_ERROR(ReadSlicePart(stop, 0, &bounds.stop));
+  bounds.stop = open ? (down ? -1 : length) : ClampSlice(bounds.stop, length, bounds.step);
+  const int64_t span = down ? bounds.start - bounds.stop : bounds.stop - bounds.start;
+  if (span > 0) bounds.count = (span - 1) / (down ? -bounds.step : bounds.step) + 1;
+  return bounds;
+}
+
+Result<Value> SliceString(Runtime* runtime, const StringObject& string, const SliceBounds& bounds) {
+  const Markup markup = string.markup ? Markup::kYes : Markup::kNo;
+  const std::string_view text = string.text;
+  if (bounds.step == 1) {
+    size_t begin = static_cast<size_t>(bounds.start);
+    size_t end = static_cast<size_t>(bounds.start + bounds.count);
+    if (!string.IsSingleByte()) {
+      begin = CodePointOffset(text, bounds.start);
+      end = begin + CodePointOffset(text.substr(begin), bounds.count);
+    }
+    return runtime->NewString(std::string(text.substr(begin, end - begin)), markup);
+  }
+  std::vector<size_t> offsets;  // of each code point, and the end
+  TIDAL_RETURN_IF_ERROR(runtime->Tick(string.Length() / 16));
+  for (size_t pos = 0; pos < text.size(); DecodeUtf8(text, &pos)) offsets.push_back(pos);
+  offsets.push_back(text.size());
+  std::string out;
+  for (int64_t i = 0; i < bounds.count; ++i) {
+    const auto at = static_cast<size_t>(bounds.start + i * bounds.step);
+    out += text.substr(offsets[at], offsets[at + 1] - offsets[at]);
+  }
+  return runtime->NewString(std::move(out), markup);
+}
+
+Result<Value> SliceRange(Runtime* runtime, const RangeObject& range, const SliceBounds& bounds) {
+  const auto element = [&range](int64_t index, int64_t* out) {
+    return CheckedMul(index, range.step, out) && CheckedAdd(*out, range.start, out);
+  };
+  int64_t start = 0;
+  int64_t stop = 0;
+  int64_t step = 0;
+  if (!element(bounds.start, &start) || !element(bounds.stop, &stop) ||
+      !CheckedMul(range.step, bounds.step, &step)) {
+    return InvalidArgument("expected a slice of a range that fits in 64 bits");
+  }
+  return runtime->NewRange(start, stop, step);
+}
+
+}  // namespace
+
+Result<Value> Slice(Runtime* runtime, const Value& object, const Value& start, const Value& stop,
+                    const Value& step) {
+  if (object.is_undefined()) return UndefinedError(object);
+  const bool sliceable = object.is_string() || object.is_sequence() || object.is(Kind::kRange);
+  if (!sliceable) return TypeError("a str, list, tuple or range to slice", object);
+  TIDAL_ASSIGN_OR_RETURN(const int64_t length, Length(object));
+  TIDAL_ASSIGN_OR_RETURN(const SliceBounds bounds, ResolveSlice(start, stop, step, length));
+  if (object.is_string()) {
+    TIDAL_RETURN_IF_ERROR(runtime->TickBytes(static_cast<int64_t>(object.text().size())));
+    return SliceString(runtime, object.string(), bounds);
+  }
+  if (object.is(Kind::kRange)) return SliceRange(runtime, object.range(), bounds);
+  std::vector<Value> items;
+  for (int64_t i = 0; i < bounds.count; ++i) {
+    items.push_back(object.items()[static_cast<size_t>(bounds.start + i * bounds.step)]);
+  }
+  return object.is(Kind::kList) ? runtime->NewList(std::move(items))
+                                : runtime->NewTuple(std::move(items));
+}
+
+}  // namespace tidal::jinja
