@@ -159,5 +159,13 @@ class CountTests(unittest.TestCase):
         self.assertIn("failed: release: c", lines)
 
 
+class Scripts(unittest.TestCase):
+    def test_what_starts_with_an_interpreter_can_be_started(self):
+        for folder in (".ci", "scripts", "tools", "bench"):
+            for path in (TOOLS.parent / folder).rglob("*"):
+                if path.is_file() and path.read_bytes().startswith(b"#!"):
+                    self.assertTrue(path.stat().st_mode & 0o100, f"{path} is not executable")
+
+
 if __name__ == "__main__":
     unittest.main()
