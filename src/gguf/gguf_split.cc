@@ -13,7 +13,8 @@ std::optional<SplitName> ParseSplitName(const std::string& path) {
   constexpr std::string_view kShape = "-00000-of-00000.gguf";  // 0: a digit
   constexpr size_t kNumberEnd = 6;  // digits before it are the number, after it the count
   if (path.size() < kShape.size()) return std::nullopt;
-  const std::string_view tail = std::string_view(path).substr(path.size() - kShape.size());
+  const std::string_view whole = path;
+  const std::string_view tail = whole.substr(whole.size() - kShape.size());
   SplitName name{path.substr(0, path.size() - kShape.size())};
   for (size_t i = 0; i < kShape.size(); ++i) {
     if (kShape[i] != '0') {

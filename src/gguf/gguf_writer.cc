@@ -25,14 +25,14 @@ void AppendString(std::string_view text, std::string* out) {
 // The growing image: every Put is a named field.
 class GgufWriter::Output {
  public:
-  void PutBytes(std::string name, const void* data, size_t bytes) {
-    image_.fields.push_back({std::move(name), image_.bytes.size(), bytes});
+  void PutBytes(const std::string& name, const void* data, size_t bytes) {
+    image_.fields.push_back({name, image_.bytes.size(), bytes});
     const auto* begin = static_cast<const std::byte*>(data);
     image_.bytes.insert(image_.bytes.end(), begin, begin + bytes);
   }
   template <typename T>
-  void Put(std::string name, T value) {
-    PutBytes(std::move(name), &value, sizeof(value));
+  void Put(const std::string& name, T value) {
+    PutBytes(name, &value, sizeof(value));
   }
   void PadTo(size_t alignment) {
     const size_t padding = (alignment - image_.bytes.size() % alignment) % alignment;

@@ -98,7 +98,7 @@ Result<const Architecture*> ReadArchitecture(const GgufFile& file) {
     return Corrupt("{}: metadata key general.architecture is missing; {}", path, kDamaged);
   }
   TIDAL_ASSIGN_OR_RETURN(const std::string_view name, file.GetString("general.architecture"));
-  const Result<const Architecture*> architecture = FindArchitecture(name);
+  Result<const Architecture*> architecture = FindArchitecture(name);
   if (!architecture.ok()) return architecture.status().Annotate(path);
   return architecture;
 }
