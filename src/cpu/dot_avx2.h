@@ -11,7 +11,8 @@ static constexpr int kVecs = kRowTile / kLanes;
 static constexpr int kFusedTokens =
     3;  // two rows of i16 sums, f32 sums and codes fill the registers
 static constexpr int kFusedLimit = 4;
-static constexpr int kScratchTokens = 3;
+static constexpr int kScratchTokens = 4;
+static constexpr int kTilesAtOnce = 1;
 static constexpr int kFullTokens = 6;
 static constexpr int kDecodeTiles = 2;
 static constexpr bool kSplitPlanes = true;
@@ -50,9 +51,24 @@ TIDAL_INLINE I32 Broadcast32(const void* p) {
   return _mm256_set1_epi32(word);
 }
 
-template <PackedType kType, int kTokens, class Group>
-TIDAL_INLINE void GroupDots(const Group& group, const ActivationBlock* const* blocks,
-                            F32 dots[kVecs][kTokens]) {
+// Products of both vectors, then sums of both: Zen's scheduler deals the four vector units out in
+// order of decoding, and multiplications have only two of them. The empty instruction keeps GCC
+// from reordering them, or worse, from putting all sums of a group off to its end.
+TIDAL_INLINE void Multiply(const Bytes codes[kVecs], I32 x, __m256i products[kVecs]) {
+  products[0] = _mm256_maddubs_epi16(codes[0], x);
+  products[1] = _mm256_maddubs_epi16(codes[1], x);
+  asm volatile("" : "+x"(products[0]), "+x"(products[1]));
+}
+TIDAL_INLINE void AddTo(__m256i& sum0, __m256i& sum1, const __m256i products[kVecs]) {
+  sum0 = _mm256_add_epi16(sum0, products[0]);
+  sum1 = _mm256_add_epi16(sum1, products[1]);
+  asm volatile("" : "+x"(sum0), "+x"(sum1));
+}
+
+template <PackedType kType, int kTokens, int kTiles, class Group>
+TIDAL_INLINE void GroupDots(const Group* groups, const ActivationBlock* const* blocks,
+                            F32 dots[kTiles * kVecs][kTokens]) {
+  static_assert(kTiles == 1 && kVecs == 2);
   constexpr PackedTraits kTraits = TraitsOf(kType);
   constexpr bool kHalves = kTraits.scales == ScaleLayout::kSuperSymmetric;
   constexpr int kSteps = kTraits.bits == 8 ? 16 : 8;
@@ -64,23 +80,20 @@ TIDAL_INLINE void GroupDots(const Group& group, const ActivationBlock* const* bl
     TIDAL_UNROLL
     for (int i = 0; i < kRun; ++i) {
       const int step = run * kRun + i;
-      Bytes codes[kVecs];
-      TIDAL_UNROLL
-      for (int v = 0; v < kVecs; ++v) codes[v] = group.Codes(step, v);
+      const Bytes codes[kVecs] = {groups->Codes(step, 0), groups->Codes(step, 1)};
       TIDAL_UNROLL
       for (int n = 0; n < kTokens; ++n) {
-        const I32 x = Broadcast32(blocks[n]->codes + step % 8 * 4);
-        TIDAL_UNROLL
-        for (int v = 0; v < kVecs; ++v) {
-          const __m256i products = _mm256_maddubs_epi16(codes[v], x);
-          sum[v][n] = i == 0 ? products : _mm256_add_epi16(sum[v][n], products);
-        }
+        __m256i products[kVecs];
+        Multiply(codes, Broadcast32(blocks[n]->codes + step % 8 * 4), products);
+        if (i == 0)
+          sum[0][n] = products[0], sum[1][n] = products[1];
+        else
+          AddTo(sum[0][n], sum[1][n], products);
       }
     }
     TIDAL_UNROLL
     for (int v = 0; v < kVecs; ++v) {
-      const int half = run * kRun / 4;
-      const __m256i weight = kHalves ? group.HalfVector(half, v)
+      const __m256i weight = kHalves ? groups->HalfVector(run * kRun / 4, v)
                                      : _mm256_set1_epi16(run > 0 && kTraits.bits == 8 ? 16 : 1);
       TIDAL_UNROLL
       for (int n = 0; n < kTokens; ++n) {
@@ -96,7 +109,7 @@ TIDAL_INLINE void GroupDots(const Group& group, const ActivationBlock* const* bl
       TIDAL_UNROLL
       for (int v = 0; v < kVecs; ++v) {
         const __m256i zero =
-            kHalves ? group.HalfVector(2, v) : _mm256_set1_epi16((int16_t)-kTraits.zero_point);
+            kHalves ? groups->HalfVector(2, v) : _mm256_set1_epi16((int16_t)-kTraits.zero_point);
         total[v][n] = _mm256_add_epi32(total[v][n], _mm256_madd_epi16(half_sums, zero));
       }
     }

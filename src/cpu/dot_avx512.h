@@ -9,7 +9,8 @@ typedef __m512i Bytes;
 static constexpr int kVecs = kRowTile / kLanes;
 static constexpr int kFusedTokens = 4;
 static constexpr int kFusedLimit = 4;
-static constexpr int kScratchTokens = 8;
+static constexpr int kScratchTokens = 6;
+static constexpr int kTilesAtOnce = 2;
 static constexpr int kFullTokens = 8;
 static constexpr int kDecodeTiles = 4;
 static constexpr bool kSplitPlanes = false;
@@ -62,20 +63,24 @@ TIDAL_INLINE I32 Broadcast32(const void* p) {
   return _mm512_set1_epi32(word);
 }
 
-template <PackedType kType, int kTokens, class Group>
-TIDAL_INLINE void GroupDots(const Group& group, const ActivationBlock* const* blocks,
-                            F32 dots[kVecs][kTokens]) {
+template <PackedType kType, int kTokens, int kTiles, class Group>
+TIDAL_INLINE void GroupDots(const Group* groups, const ActivationBlock* const* blocks,
+                            F32 dots[kTiles * kVecs][kTokens]) {
   static_assert(kVecs == 1);
   constexpr PackedTraits kTraits = TraitsOf(kType);
   constexpr bool kHalves = kTraits.scales == ScaleLayout::kSuperSymmetric;
-  // Sums that are added up at the end, so that few tokens do not wait for each other: steps 0..3
+  // Sums that are added up at the end, so that few of them do not wait for each other: steps 0..3
   // go to the first half of them, and steps 4..7 to the second.
-  constexpr int kSums = kTokens <= 2 ? 4 : (kTokens <= 4 || kHalves) ? 2 : 1;
-  I32 sum[kTokens][kSums];
+  constexpr int kChains = kTokens * kTiles;
+  constexpr int kSums = kChains <= 2 ? 4 : (kChains <= 4 || kHalves) ? 2 : 1;
+  I32 sum[kTiles][kTokens][kSums];
   TIDAL_UNROLL
   for (int n = 0; n < kTokens; ++n) {
     TIDAL_UNROLL
-    for (int i = 0; i < kSums; ++i) sum[n][i] = _mm512_setzero_si512();
+    for (int u = 0; u < kTiles; ++u) {
+      TIDAL_UNROLL
+      for (int i = 0; i < kSums; ++i) sum[u][n][i] = _mm512_setzero_si512();
+    }
     if constexpr (kTraits.zero_point != 0) {
       // half_sums[0] is the low 16 bits of the word. A half has its own sum, or shares one.
       const I32 half_sums = Broadcast32(blocks[n]->half_sums);
@@ -83,35 +88,50 @@ TIDAL_INLINE void GroupDots(const Group& group, const ActivationBlock* const* bl
       if constexpr (kHalves) {
         const I32 low = _mm512_set1_epi32(zero & 0xffff);
         const I32 high = _mm512_set1_epi32((int32_t)((uint32_t)zero << 16));
-        sum[n][0] = _mm512_dpwssd_epi32(sum[n][0], half_sums, low);
-        sum[n][kSums / 2] = _mm512_dpwssd_epi32(sum[n][kSums / 2], half_sums, high);
+        const I32 first = _mm512_madd_epi16(half_sums, low);
+        const I32 second = _mm512_madd_epi16(half_sums, high);
+        TIDAL_UNROLL
+        for (int u = 0; u < kTiles; ++u) sum[u][n][0] = first, sum[u][n][kSums / 2] = second;
       } else {
-        sum[n][0] = _mm512_dpwssd_epi32(sum[n][0], half_sums, _mm512_set1_epi16((int16_t)zero));
+        const I32 both = _mm512_madd_epi16(half_sums, _mm512_set1_epi16((int16_t)zero));
+        TIDAL_UNROLL
+        for (int u = 0; u < kTiles; ++u) sum[u][n][0] = both;
       }
     }
   }
   TIDAL_UNROLL
   for (int step = 0; step < 8; ++step) {
-    const Bytes codes = group.Codes(step, 0);
     const int i = kSums == 1 ? 0 : step / 4 * (kSums / 2) + step % (kSums / 2);
+    Bytes codes[kTiles];
     TIDAL_UNROLL
-    for (int n = 0; n < kTokens; ++n)
-      sum[n][i] = _mm512_dpbusd_epi32(sum[n][i], codes, Broadcast32(blocks[n]->codes + step * 4));
+    for (int u = 0; u < kTiles; ++u) codes[u] = groups[u].Codes(step, 0);
+    TIDAL_UNROLL
+    for (int n = 0; n < kTokens; ++n) {
+      const I32 x = Broadcast32(blocks[n]->codes + step * 4);
+      TIDAL_UNROLL
+      for (int u = 0; u < kTiles; ++u)
+        sum[u][n][i] = _mm512_dpbusd_epi32(sum[u][n][i], codes[u], x);
+    }
   }
   TIDAL_UNROLL
   for (int n = 0; n < kTokens; ++n) {
-    I32 first = sum[n][0];
-    I32 second = sum[n][kSums / 2];
-    if constexpr (kSums == 4) {
-      first = _mm512_add_epi32(first, sum[n][1]);
-      second = _mm512_add_epi32(second, sum[n][3]);
-    }
-    if constexpr (kHalves) {
-      // Exact: magnitudes are below 2^24.
-      const F32 scaled = Mul(ConvertToF32(second), _mm512_castsi512_ps(group.HalfVector(1, 0)));
-      dots[0][n] = MulAdd(ConvertToF32(first), _mm512_castsi512_ps(group.HalfVector(0, 0)), scaled);
-    } else {
-      dots[0][n] = ConvertToF32(kSums == 1 ? first : _mm512_add_epi32(first, second));
+    TIDAL_UNROLL
+    for (int u = 0; u < kTiles; ++u) {
+      I32 first = sum[u][n][0];
+      I32 second = sum[u][n][kSums / 2];
+      if constexpr (kSums == 4) {
+        first = _mm512_add_epi32(first, sum[u][n][1]);
+        second = _mm512_add_epi32(second, sum[u][n][3]);
+      }
+      if constexpr (kHalves) {
+        // Exact: magnitudes are below 2^24.
+        const F32 scaled =
+            Mul(ConvertToF32(second), _mm512_castsi512_ps(groups[u].HalfVector(1, 0)));
+        dots[u][n] =
+            MulAdd(ConvertToF32(first), _mm512_castsi512_ps(groups[u].HalfVector(0, 0)), scaled);
+      } else {
+        dots[u][n] = ConvertToF32(kSums == 1 ? first : _mm512_add_epi32(first, second));
+      }
     }
   }
 }

@@ -9,7 +9,8 @@
 //                    never are
 //   kFusedLimit      up to so many tokens codes are unpacked on the fly, once per kFusedTokens; for
 //                    more they are unpacked to memory once
-//   kFullTokens      the same for float32 weights
+//   kTilesAtOnce     tiles of unpacked or widened weights that share each load of an activation
+//   kFullTokens      tokens whose sums fit the registers with float32 weights
 //   kDecodeTiles     tiles of float weights taken at a time where tokens are too few to keep the
 //                    multipliers busy
 //   kSplitPlanes     8-bit codes are given as low nibbles (steps 0..7), then high ones (8..15)
@@ -18,9 +19,10 @@
 //   ByteToF32        byte t of each row as a float
 //   MakeHalfVector   vector i < kHalfVectors of what GroupDots wants to know of the two scales of a
 //                    Q6_K group, from scales[2][kRowTile]
-//   GroupDots        dots[v][n] = for each row of vector v the exact sum over a group's columns of
-//                    (code - zero point) * activation code of token n; for Q6_K each half times its
-//                    scale. Always below 2^24 in magnitude, so a float holds it.
+//   GroupDots        dots[v][n] = for each row of vector v (of kTiles tiles, one group of each) the
+//                    exact sum over the group's columns of (code - zero point) * activation code of
+//                    token n; for Q6_K each half times its scale. Always below 2^24 in magnitude,
+//                    so a float holds it.
 
 struct Bytes {
   U32x4 lo, hi;
@@ -30,6 +32,7 @@ static constexpr int kVecs = kRowTile / kLanes;
 static constexpr int kFusedTokens = 2;
 static constexpr int kFusedLimit = 0;
 static constexpr int kScratchTokens = 0;
+static constexpr int kTilesAtOnce = 1;
 static constexpr int kFullTokens = 2;
 static constexpr int kDecodeTiles = 1;
 static constexpr bool kSplitPlanes = false;
@@ -66,9 +69,10 @@ TIDAL_INLINE void StoreI32(uint8_t* p, I32 a) { memcpy(p, &a, sizeof(a)); }
 TIDAL_INLINE F32 AsF32(I32 a) { return {(F32x4)a.lo, (F32x4)a.hi}; }
 
 // In float arithmetic, which is exact here and, unlike 32-bit integer products, fast everywhere.
-template <PackedType kType, int kTokens, class Group>
-TIDAL_INLINE void GroupDots(const Group& group, const ActivationBlock* const* blocks,
-                            F32 dots[kVecs][kTokens]) {
+template <PackedType kType, int kTokens, int kTiles, class Group>
+TIDAL_INLINE void GroupDots(const Group* groups, const ActivationBlock* const* blocks,
+                            F32 dots[kTiles * kVecs][kTokens]) {
+  static_assert(kTiles == 1);
   constexpr PackedTraits kTraits = TraitsOf(kType);
   constexpr bool kHalves = kTraits.scales == ScaleLayout::kSuperSymmetric;
   float x[kTokens][kGroupCols];
@@ -91,7 +95,7 @@ TIDAL_INLINE void GroupDots(const Group& group, const ActivationBlock* const* bl
       for (int t = 0; t < 4; ++t) {
         TIDAL_UNROLL
         for (int v = 0; v < kVecs; ++v) {
-          const F32 code = ByteToF32(group.Codes(step, v), t);
+          const F32 code = ByteToF32(groups->Codes(step, v), t);
           TIDAL_UNROLL
           for (int n = 0; n < kTokens; ++n)
             sum[v][n] = MulAdd(code, Set1(x[n][4 * step + t]), sum[v][n]);
@@ -102,7 +106,7 @@ TIDAL_INLINE void GroupDots(const Group& group, const ActivationBlock* const* bl
     for (int v = 0; v < kVecs; ++v) {
       TIDAL_UNROLL
       for (int n = 0; n < kTokens; ++n) {
-        if constexpr (kHalves) sum[v][n] = Mul(sum[v][n], AsF32(group.HalfVector(half, v)));
+        if constexpr (kHalves) sum[v][n] = Mul(sum[v][n], AsF32(groups->HalfVector(half, v)));
         dots[v][n] = Add(dots[v][n], sum[v][n]);
       }
     }

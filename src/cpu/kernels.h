@@ -16,6 +16,8 @@
 #else
 #define TIDAL_UNROLL _Pragma("GCC unroll 16")
 #endif
+// Keeps a hot loop's registers apart from those of its caller.
+#define TIDAL_NOINLINE __attribute__((noinline))
 
 namespace tidal {
 

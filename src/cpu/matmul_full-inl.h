@@ -5,7 +5,7 @@
 // type is a float type, else kFullChunk columns at a time in the scratch buffer.
 
 static constexpr int64_t kFullChunk = kGroupCols * 4;
-static_assert(kFullChunk * kRowTile * 4 <= kChunkGroups * kScratchGroupBytes);
+static_assert(kFullChunk * kRowTile * 4 <= kTileGroupBytes);
 
 // kRowTile weights of one column as floats.
 template <PackedType kType>
@@ -18,7 +18,8 @@ TIDAL_INLINE F32 LoadWeights(const uint8_t* tile, int64_t k, int v) {
 
 // Columns k0 .. k0 + columns - 1 of a tile as floats, exactly as the type defines them.
 template <PackedType kType>
-static void WidenChunk(const uint8_t* tile, int64_t cols, int64_t k0, int64_t columns, float* to) {
+TIDAL_NOINLINE static void WidenChunk(const uint8_t* tile, int64_t cols, int64_t k0,
+                                      int64_t columns, float* to) {
   if constexpr (!IsQuantized(kType)) {
     for (int64_t k = 0; k < columns; ++k) {
       for (int v = 0; v < kVecs; ++v)
@@ -48,79 +49,80 @@ static void WidenChunk(const uint8_t* tile, int64_t cols, int64_t k0, int64_t co
   }
 }
 
-// kTokens tokens over `columns` columns of float32 weights; sums is [kTokens][kRowTile].
-template <int kTokens>
-static void FullChunk(const float* weights, int64_t columns, const float* x, int64_t x_stride,
-                      float* sums_out) {
-  F32 sums[kTokens][kVecs];
+// kTokens tokens over `columns` columns of kTiles tiles of float32 weights, tile_stride floats
+// apart; tile_sums as in ScratchChunk.
+template <int kTokens, int kTiles>
+TIDAL_NOINLINE static void FullChunk(const float* weights, int64_t tile_stride, int64_t columns,
+                                     const float* x, int64_t x_stride, float* tile_sums) {
+  constexpr int kAll = kTiles * kVecs;
+  F32 sums[kTokens][kAll];
   TIDAL_UNROLL
   for (int n = 0; n < kTokens; ++n) {
     TIDAL_UNROLL
-    for (int v = 0; v < kVecs; ++v) sums[n][v] = LoadU(sums_out + n * kRowTile + v * kLanes);
+    for (int v = 0; v < kAll; ++v) sums[n][v] = LoadU(SumsOf(tile_sums, n, v));
   }
   for (int64_t k = 0; k < columns; ++k, weights += kRowTile) {
-    F32 weight[kVecs];
+    F32 weight[kAll];
     TIDAL_UNROLL
-    for (int v = 0; v < kVecs; ++v) weight[v] = LoadU(weights + v * kLanes);
+    for (int v = 0; v < kAll; ++v)
+      weight[v] = LoadU(weights + v / kVecs * tile_stride + v % kVecs * kLanes);
     TIDAL_UNROLL
     for (int n = 0; n < kTokens; ++n) {
       const F32 activation = Set1(x[n * x_stride + k]);
       TIDAL_UNROLL
-      for (int v = 0; v < kVecs; ++v) sums[n][v] = MulAdd(weight[v], activation, sums[n][v]);
+      for (int v = 0; v < kAll; ++v) sums[n][v] = MulAdd(weight[v], activation, sums[n][v]);
     }
   }
   TIDAL_UNROLL
   for (int n = 0; n < kTokens; ++n) {
     TIDAL_UNROLL
-    for (int v = 0; v < kVecs; ++v) StoreU(sums_out + n * kRowTile + v * kLanes, sums[n][v]);
+    for (int v = 0; v < kAll; ++v) StoreU(SumsOf(tile_sums, n, v), sums[n][v]);
   }
 }
 
-template <int kTokens>
-static int64_t FullChunkOf(const float* weights, int64_t columns, const float* x, int64_t x_stride,
-                           float* sums, int64_t tokens) {
-  if (tokens >= kTokens) {
-    FullChunk<kTokens>(weights, columns, x, x_stride, sums);
-    return kTokens;
+template <int kTokens, int kTiles>
+static void FullChunkOf(const float* weights, int64_t tile_stride, int64_t columns, const float* x,
+                        int64_t x_stride, float* tile_sums, int64_t tokens) {
+  for (; tokens >= kTokens; tokens -= kTokens) {
+    FullChunk<kTokens, kTiles>(weights, tile_stride, columns, x, x_stride, tile_sums);
+    x += kTokens * x_stride;
+    tile_sums += kTokens * kRowTile;
   }
   if constexpr (kTokens > 1) {
-    constexpr int kFewer = kTokens > 4 ? 4 : kTokens - 1;
-    return FullChunkOf<kFewer>(weights, columns, x, x_stride, sums, tokens);
+    FullChunkOf<FewerTokens(kTokens), kTiles>(weights, tile_stride, columns, x, x_stride, tile_sums,
+                                              tokens);
   }
-  return 0;
 }
 
-template <PackedType kType>
-static void FullTile(const MatMulTask& task, const uint8_t* tile, int64_t tile_row, int64_t token,
-                     int64_t tokens) {
-  float* sums = ScratchSums(task, 0);
-  float* widened = (float*)ScratchGroups(task, 0);
-  memset(sums, 0, (size_t)(tokens * kRowTile) * sizeof(float));
+// kTiles tiles and up to kTokenBlock tokens.
+template <PackedType kType, int kTiles>
+static void FullBlock(const MatMulTask& task, int64_t row, int64_t token, int64_t tokens) {
+  const int64_t tile_bytes = TileBytes(kType, task.cols);
+  const uint8_t* tiles = task.tiles + row / kRowTile * tile_bytes;
+  ClearSums(task, kTiles, tokens);
   for (int64_t k0 = 0; k0 < task.cols; k0 += kFullChunk) {
     const int64_t columns = AtMost(task.cols - k0, kFullChunk);
-    const float* weights = (const float*)tile + k0 * kRowTile;
+    const float* weights = (const float*)tiles + k0 * kRowTile;
+    int64_t tile_stride = tile_bytes / 4;
     if constexpr (kType != PackedType::kF32) {
-      WidenChunk<kType>(tile, task.cols, k0, columns, widened);
-      weights = widened;
+      for (int u = 0; u < kTiles; ++u) {
+        WidenChunk<kType>(tiles + u * tile_bytes, task.cols, k0, columns,
+                          (float*)ScratchGroups(task, u));
+      }
+      weights = (const float*)ScratchGroups(task, 0);
+      tile_stride = kTileGroupBytes / 4;
     }
-    const float* x = task.x + token * task.x_stride + k0;
-    for (int64_t n = 0; n < tokens;)
-      n += FullChunkOf<kFullTokens>(weights, columns, x + n * task.x_stride, task.x_stride,
-                                    sums + n * kRowTile, tokens - n);
+    FullChunkOf<kFullTokens, kTiles>(weights, tile_stride, columns,
+                                     task.x + token * task.x_stride + k0, task.x_stride,
+                                     ScratchSums(task, 0), tokens);
   }
-  const int64_t rows = AtMost(task.num_rows - tile_row, kRowTile);
-  for (int64_t n = 0; n < tokens; ++n) {
-    F32 token_sums[kVecs];
-    for (int v = 0; v < kVecs; ++v) token_sums[v] = LoadU(sums + n * kRowTile + v * kLanes);
-    WriteSums(token_sums, rows, task.bias == nullptr ? nullptr : task.bias + tile_row, task.mode,
-              task.out + (token + n) * task.out_stride + tile_row);
-  }
+  WriteBlock(task, row, kTiles, token, tokens);
 }
 
 // One token and kTiles tiles of a float type, straight from the packed weights.
 template <PackedType kType, int kTiles>
-static void FullDecode(const MatMulTask& task, const uint8_t* tiles, int64_t tile_row,
-                       int64_t token) {
+TIDAL_NOINLINE static void FullDecode(const MatMulTask& task, const uint8_t* tiles,
+                                      int64_t tile_row, int64_t token) {
   const int64_t tile_bytes = TileBytes(kType, task.cols);
   const float* x = task.x + token * task.x_stride;
   F32 sums[kTiles][kVecs];
@@ -161,10 +163,14 @@ static void FullTiles(const MatMulTask& task) {
       return;
     }
   }
-  for (; row < task.num_rows; row += kRowTile) {
+  constexpr int64_t kRows = kTilesAtOnce * kRowTile;
+  for (; row < task.num_rows; row += kRows) {
     for (int64_t token = 0; token < task.num_tokens; token += kTokenBlock) {
-      FullTile<kType>(task, task.tiles + row / kRowTile * tile_bytes, row, token,
-                      AtMost(task.num_tokens - token, kTokenBlock));
+      const int64_t tokens = AtMost(task.num_tokens - token, kTokenBlock);
+      if (task.num_rows - row > kRows - kRowTile)
+        FullBlock<kType, kTilesAtOnce>(task, row, token, tokens);
+      else
+        FullBlock<kType, 1>(task, row, token, tokens);
     }
   }
 }

@@ -109,7 +109,7 @@ struct ScratchGroup {
 };
 
 template <PackedType kType>
-static void UnpackGroup(const PackedGroup<kType>& from, uint8_t* base) {
+TIDAL_NOINLINE static void UnpackGroup(const PackedGroup<kType>& from, uint8_t* base) {
   constexpr int kSteps = ScratchCodeBytes(kType) / kStepBytes;
   uint8_t* scales = base + ScratchCodeBytes(kType);
   for (int v = 0; v < kVecs; ++v) {
@@ -126,23 +126,26 @@ static void UnpackGroup(const PackedGroup<kType>& from, uint8_t* base) {
   }
 }
 
-// Adds one group's share to the sums of kTokens tokens. The order of the roundings is the contract
-// of matmul_kernels.h.
-template <PackedType kType, int kTokens, class Group>
-TIDAL_INLINE void AddGroup(const Group& group, const ActivationBlock* const* blocks,
-                           F32 sums[kVecs][kTokens]) {
-  F32 dots[kVecs][kTokens];
-  GroupDots<kType, kTokens>(group, blocks, dots);
+// Adds the share of one group of each of kTiles tiles to the sums of kTokens tokens. The order of
+// the roundings is the contract of matmul_kernels.h.
+template <PackedType kType, int kTokens, int kTiles, class Group>
+TIDAL_INLINE void AddGroups(const Group* groups, const ActivationBlock* const* blocks,
+                            F32 sums[kTiles * kVecs][kTokens]) {
+  F32 dots[kTiles * kVecs][kTokens];
+  GroupDots<kType, kTokens, kTiles>(groups, blocks, dots);
   TIDAL_UNROLL
   for (int n = 0; n < kTokens; ++n) {
     const F32 scale = Set1(blocks[n]->scale);
     TIDAL_UNROLL
-    for (int v = 0; v < kVecs; ++v)
-      sums[v][n] = MulAdd(group.D(v), Mul(dots[v][n], scale), sums[v][n]);
+    for (int v = 0; v < kTiles * kVecs; ++v) {
+      const F32 d = groups[v / kVecs].D(v % kVecs);
+      sums[v][n] = MulAdd(d, Mul(dots[v][n], scale), sums[v][n]);
+    }
     if constexpr (HasMinimum(kType)) {
       const F32 sum = Set1(blocks[n]->sum);
       TIDAL_UNROLL
-      for (int v = 0; v < kVecs; ++v) sums[v][n] = MulAdd(group.M(v), sum, sums[v][n]);
+      for (int v = 0; v < kTiles * kVecs; ++v)
+        sums[v][n] = MulAdd(groups[v / kVecs].M(v % kVecs), sum, sums[v][n]);
     }
   }
 }
@@ -161,10 +164,15 @@ TIDAL_INLINE void WriteSums(const F32* sums, int64_t rows, const float* bias, Ou
 }
 
 static inline int64_t AtMost(int64_t a, int64_t limit) { return a < limit ? a : limit; }
+// The size of pieces of `total` that are at most `limit` and as even as can be.
+static inline int64_t EvenPieces(int64_t total, int64_t limit) {
+  const int64_t pieces = (total + limit - 1) / limit;
+  return (total + pieces - 1) / pieces;
+}
 
 template <PackedType kType, int kTokens>
-static void FusedTile(const MatMulTask& task, const uint8_t* tile, int64_t tile_row,
-                      int64_t token) {
+TIDAL_NOINLINE static void FusedTile(const MatMulTask& task, const uint8_t* tile, int64_t tile_row,
+                                     int64_t token) {
   constexpr int64_t kPerUnit = UnitCols(kType) / kGroupCols;
   const int64_t groups = task.cols / kGroupCols;
   const int64_t group_bytes = TileBytes(kType, task.cols) / groups;
@@ -181,7 +189,7 @@ static void FusedTile(const MatMulTask& task, const uint8_t* tile, int64_t tile_
     TIDAL_UNROLL
     for (int i = 0; i < kLines; ++i) Prefetch(ahead + 64 * i);
     ahead += group_bytes;
-    AddGroup<kType, kTokens>(group, blocks, sums);
+    AddGroups<kType, kTokens, 1>(&group, blocks, sums);
     for (int n = 0; n < kTokens; ++n) ++blocks[n];
     group.codes += GroupCodeBytes(kType);
     if (++group.group_in_unit == kPerUnit) {
@@ -215,20 +223,63 @@ static void FusedTiles(const MatMulTask& task) {
   }
 }
 
-// `groups` groups in scratch for kTokens tokens; sums is [kTokens][kRowTile].
-template <PackedType kType, int kTokens>
-static void ScratchChunk(const uint8_t* scratch, int64_t groups, const ActivationBlock* first,
-                         int64_t block_stride, float* sums_out) {
+// The scratch buffer of a task: sums [kScratchTiles][kTokenBlock][kRowTile], then unpacked groups
+// [kScratchTiles][kChunkGroups].
+static constexpr int64_t kTileSums = (int64_t)kTokenBlock * kRowTile;
+static constexpr int64_t kTileGroupBytes = (int64_t)kChunkGroups * kScratchGroupBytes;
+static inline float* ScratchSums(const MatMulTask& task, int tile) {
+  return (float*)task.scratch + tile * kTileSums;
+}
+static inline uint8_t* ScratchGroups(const MatMulTask& task, int tile) {
+  return task.scratch + kScratchTiles * kTileSums * 4 + tile * kTileGroupBytes;
+}
+// Of token n and vector v, counted over consecutive tiles, from those of token 0 of the first tile.
+TIDAL_INLINE float* SumsOf(float* tile_sums, int n, int v) {
+  return tile_sums + v / kVecs * kTileSums + n * kRowTile + v % kVecs * kLanes;
+}
+
+static inline void ClearSums(const MatMulTask& task, int num_tiles, int64_t tokens) {
+  for (int tile = 0; tile < num_tiles; ++tile)
+    memset(ScratchSums(task, tile), 0, (size_t)(tokens * kRowTile) * sizeof(float));
+}
+// The sums of `tokens` tokens and num_tiles tiles, from `token` and `row` on, to the outputs.
+static void WriteBlock(const MatMulTask& task, int64_t row, int num_tiles, int64_t token,
+                       int64_t tokens) {
+  for (int tile = 0; tile < num_tiles; ++tile, row += kRowTile) {
+    const int64_t rows = AtMost(task.num_rows - row, kRowTile);
+    const float* bias = task.bias == nullptr ? nullptr : task.bias + row;
+    for (int64_t n = 0; n < tokens; ++n) {
+      F32 sums[kVecs];
+      for (int v = 0; v < kVecs; ++v)
+        sums[v] = LoadU(SumsOf(ScratchSums(task, tile), 0, v) + n * kRowTile);
+      WriteSums(sums, rows, bias, task.mode, task.out + (token + n) * task.out_stride + row);
+    }
+  }
+}
+
+// What is tried for the tokens that are left after as many times kTokens as possible.
+static constexpr int FewerTokens(int tokens) { return tokens > 4 ? 4 : tokens - 1; }
+
+// Groups 0 .. groups - 1 of the scratch areas of kTiles tiles, for kTokens tokens. `sums` and
+// `scratch` are those of the first tile.
+template <PackedType kType, int kTokens, int kTiles>
+TIDAL_NOINLINE static void ScratchChunk(const uint8_t* scratch, int64_t groups,
+                                        const ActivationBlock* first, int64_t block_stride,
+                                        float* tile_sums) {
+  constexpr int kAll = kTiles * kVecs;
   const ActivationBlock* blocks[kTokens];
-  F32 sums[kVecs][kTokens];
+  F32 sums[kAll][kTokens];
   TIDAL_UNROLL
   for (int n = 0; n < kTokens; ++n) {
     blocks[n] = first + n * block_stride;
     TIDAL_UNROLL
-    for (int v = 0; v < kVecs; ++v) sums[v][n] = LoadU(sums_out + n * kRowTile + v * kLanes);
+    for (int v = 0; v < kAll; ++v) sums[v][n] = LoadU(SumsOf(tile_sums, n, v));
   }
   for (int64_t g = 0; g < groups; ++g) {
-    AddGroup<kType, kTokens>(ScratchGroup<kType>{scratch}, blocks, sums);
+    ScratchGroup<kType> group[kTiles];
+    TIDAL_UNROLL
+    for (int u = 0; u < kTiles; ++u) group[u].base = scratch + u * kTileGroupBytes;
+    AddGroups<kType, kTokens, kTiles>(group, blocks, sums);
     scratch += ScratchGroupBytes(kType);
     TIDAL_UNROLL
     for (int n = 0; n < kTokens; ++n) ++blocks[n];
@@ -236,33 +287,23 @@ static void ScratchChunk(const uint8_t* scratch, int64_t groups, const Activatio
   TIDAL_UNROLL
   for (int n = 0; n < kTokens; ++n) {
     TIDAL_UNROLL
-    for (int v = 0; v < kVecs; ++v) StoreU(sums_out + n * kRowTile + v * kLanes, sums[v][n]);
+    for (int v = 0; v < kAll; ++v) StoreU(SumsOf(tile_sums, n, v), sums[v][n]);
   }
 }
 
-// As many of `tokens` as kTokens or the next smaller power of two takes; returns how many.
-template <PackedType kType, int kTokens>
-static int64_t ScratchChunkOf(const uint8_t* scratch, int64_t groups, const ActivationBlock* first,
-                              int64_t block_stride, float* sums, int64_t tokens) {
-  if (tokens >= kTokens) {
-    ScratchChunk<kType, kTokens>(scratch, groups, first, block_stride, sums);
-    return kTokens;
+// All tokens of a block, kTokens at a time, then fewer.
+template <PackedType kType, int kTokens, int kTiles>
+static void ScratchChunkOf(const uint8_t* scratch, int64_t groups, const ActivationBlock* first,
+                           int64_t block_stride, float* tile_sums, int64_t tokens) {
+  for (; tokens >= kTokens; tokens -= kTokens) {
+    ScratchChunk<kType, kTokens, kTiles>(scratch, groups, first, block_stride, tile_sums);
+    first += kTokens * block_stride;
+    tile_sums += kTokens * kRowTile;
   }
   if constexpr (kTokens > 1) {
-    constexpr int kFewer = kTokens > 4 ? 4 : kTokens - 1;
-    return ScratchChunkOf<kType, kFewer>(scratch, groups, first, block_stride, sums, tokens);
+    ScratchChunkOf<kType, FewerTokens(kTokens), kTiles>(scratch, groups, first, block_stride,
+                                                        tile_sums, tokens);
   }
-  return 0;
-}
-
-// The scratch buffer of a task: sums [kScratchTiles][kTokenBlock][kRowTile], then unpacked groups
-// [kScratchTiles][kChunkGroups].
-static inline float* ScratchSums(const MatMulTask& task, int tile) {
-  return (float*)task.scratch + (int64_t)tile * kTokenBlock * kRowTile;
-}
-static inline uint8_t* ScratchGroups(const MatMulTask& task, int tile) {
-  return task.scratch + (int64_t)kScratchTiles * kTokenBlock * kRowTile * 4 +
-         (int64_t)tile * kChunkGroups * kScratchGroupBytes;
 }
 
 // Up to kScratchTiles tiles and kTokenBlock tokens.
@@ -271,10 +312,10 @@ static void ScratchBlock(const MatMulTask& task, const uint8_t* tiles, int64_t r
                          int64_t token, int64_t tokens) {
   const int64_t tile_bytes = TileBytes(kType, task.cols);
   const int64_t groups = task.cols / kGroupCols;
-  for (int tile = 0; tile < num_tiles; ++tile)
-    memset(ScratchSums(task, tile), 0, (size_t)(tokens * kRowTile) * sizeof(float));
-  for (int64_t g0 = 0; g0 < groups; g0 += kChunkGroups) {
-    const int64_t chunk = AtMost(groups - g0, kChunkGroups);
+  ClearSums(task, num_tiles, tokens);
+  const int64_t most = EvenPieces(groups, kChunkGroups);
+  for (int64_t g0 = 0; g0 < groups; g0 += most) {
+    const int64_t chunk = AtMost(groups - g0, most);
     for (int tile = 0; tile < num_tiles; ++tile) {
       uint8_t* scratch = ScratchGroups(task, tile);
       for (int64_t g = 0; g < chunk; ++g) {
@@ -282,28 +323,22 @@ static void ScratchBlock(const MatMulTask& task, const uint8_t* tiles, int64_t r
                     scratch + g * ScratchGroupBytes(kType));
       }
     }
-    for (int64_t n = 0; n < tokens;) {
-      const ActivationBlock* blocks = task.blocks + (token + n) * task.block_stride + g0;
-      int64_t done = 0;
-      for (int tile = 0; tile < num_tiles; ++tile) {
-        done = ScratchChunkOf<kType, kScratchTokens>(
-            ScratchGroups(task, tile), chunk, blocks, task.block_stride,
-            ScratchSums(task, tile) + n * kRowTile, tokens - n);
+    const ActivationBlock* blocks = task.blocks + token * task.block_stride + g0;
+    int tile = 0;
+    for (; tile + kTilesAtOnce <= num_tiles; tile += kTilesAtOnce) {
+      ScratchChunkOf<kType, kScratchTokens, kTilesAtOnce>(ScratchGroups(task, tile), chunk, blocks,
+                                                          task.block_stride,
+                                                          ScratchSums(task, tile), tokens);
+    }
+    if constexpr (kTilesAtOnce > 1) {
+      for (; tile < num_tiles; ++tile) {
+        ScratchChunkOf<kType, kScratchTokens, 1>(ScratchGroups(task, tile), chunk, blocks,
+                                                 task.block_stride, ScratchSums(task, tile),
+                                                 tokens);
       }
-      n += done;
     }
   }
-  for (int tile = 0; tile < num_tiles; ++tile) {
-    const int64_t tile_row = row + tile * kRowTile;
-    const int64_t rows = AtMost(task.num_rows - tile_row, kRowTile);
-    const float* bias = task.bias == nullptr ? nullptr : task.bias + tile_row;
-    for (int64_t n = 0; n < tokens; ++n) {
-      F32 sums[kVecs];
-      for (int v = 0; v < kVecs; ++v)
-        sums[v] = LoadU(ScratchSums(task, tile) + n * kRowTile + v * kLanes);
-      WriteSums(sums, rows, bias, task.mode, task.out + (token + n) * task.out_stride + tile_row);
-    }
-  }
+  WriteBlock(task, row, num_tiles, token, tokens);
 }
 
 template <PackedType kType>
