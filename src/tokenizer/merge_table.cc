@@ -43,10 +43,14 @@ Result<MergeTable> MergeTable::Create(const BpeVocab& vocab, const TokenIndex& i
     const TokenId right = index.Find(text.substr(space + 1), text_of);
     const TokenId product = index.Find(joined, text_of);
     if (left == kNoToken || right == kNoToken || product == kNoToken) {
+      std::string_view missing = joined;
+      if (left == kNoToken) {
+        missing = text.substr(0, space);
+      } else if (right == kNoToken) {
+        missing = text.substr(space + 1);
+      }
       return Corrupt("merge {} is \"{}\", but \"{}\" is no token", i, Printable(text),
-                     Printable(left == kNoToken    ? text.substr(0, space)
-                               : right == kNoToken ? text.substr(space + 1)
-                                                   : std::string_view(joined)));
+                     Printable(missing));
     }
     table.Insert(left, right, {static_cast<uint32_t>(i), product});
   }

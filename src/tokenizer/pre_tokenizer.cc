@@ -29,7 +29,8 @@ constexpr char kSmolLm[] =
 // PCRE2's own \s has U+180E as well, which is no White_Space since Unicode 6.3.
 std::string WithUnicodeSpaces(std::string_view pattern) {
   constexpr std::string_view kSpaces =
-      R"(\x{9}-\x{d}\x{20}\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
+      R"(\x{9}-\x{d}\x{20}\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029})"
+      R"(\x{202f}\x{205f}\x{3000})";
   std::string result;
   bool in_class = false;
   for (size_t i = 0; i < pattern.size(); ++i) {

@@ -37,13 +37,12 @@ std::pair<size_t, TokenId> SpecialMatcher::LongestPrefix(std::string_view text) 
       ++begin;
     }
     if (begin == end || depth == text.size()) return longest;
-    const auto byte_at_depth = [depth](const auto& token) {
+    const auto next = static_cast<uint8_t>(text[depth]);
+    const auto byte_of = [depth](const auto& token) {
       return static_cast<uint8_t>(token.first[depth]);
     };
-    const auto same = std::ranges::equal_range(begin, end, static_cast<uint8_t>(text[depth]),
-                                               std::less<>(), byte_at_depth);
-    begin = same.begin();
-    end = same.end();
+    begin = std::partition_point(begin, end, [&](const auto& t) { return byte_of(t) < next; });
+    end = std::partition_point(begin, end, [&](const auto& t) { return byte_of(t) == next; });
   }
 }
 

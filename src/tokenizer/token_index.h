@@ -47,15 +47,15 @@ class TokenIndex {
   template <typename TextOf>
   TokenId Insert(std::string_view text, TokenId id, const TextOf& text_of) {
     const uint64_t hash = HashBytes(text);
-    Slot* slot = FindSlot(text, hash, text_of);
-    if (slot->id != kNoToken) return slot->id;
-    *slot = {static_cast<uint32_t>(hash >> 32), id};
+    Slot& slot = slots_[FindSlot(text, hash, text_of)];
+    if (slot.id != kNoToken) return slot.id;
+    slot = {static_cast<uint32_t>(hash >> 32), id};
     return kNoToken;
   }
 
   template <typename TextOf>
   TokenId Find(std::string_view text, const TextOf& text_of) const {
-    return const_cast<TokenIndex*>(this)->FindSlot(text, HashBytes(text), text_of)->id;
+    return slots_[FindSlot(text, HashBytes(text), text_of)].id;
   }
 
  private:
@@ -64,12 +64,13 @@ class TokenIndex {
     TokenId id = kNoToken;
   };
 
+  // Where `text` is, else the free slot where it would be put.
   template <typename TextOf>
-  Slot* FindSlot(std::string_view text, uint64_t hash, const TextOf& text_of) {
+  size_t FindSlot(std::string_view text, uint64_t hash, const TextOf& text_of) const {
     const auto tag = static_cast<uint32_t>(hash >> 32);
     for (size_t i = hash & mask_;; i = (i + 1) & mask_) {
-      Slot& slot = slots_[i];
-      if (slot.id == kNoToken || (slot.tag == tag && text_of(slot.id) == text)) return &slot;
+      const Slot& slot = slots_[i];
+      if (slot.id == kNoToken || (slot.tag == tag && text_of(slot.id) == text)) return i;
     }
   }
 

@@ -25,7 +25,7 @@ class TokenTable {
   TokenType type(TokenId id) const { return types_[id]; }
   // The bytes of a normal or byte token, the plain text of the others.
   std::string_view bytes(TokenId id) const {
-    return std::string_view(bytes_).substr(offsets_[id], offsets_[id + 1] - offsets_[id]);
+    return {bytes_.data() + offsets_[id], offsets_[id + 1] - offsets_[id]};
   }
   // The token of a single byte, kNoToken where the vocabulary has none.
   TokenId byte_token(uint8_t byte) const { return byte_tokens_[byte]; }

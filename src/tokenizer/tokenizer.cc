@@ -18,25 +18,17 @@
 namespace tidal {
 namespace {
 
+// DeepSeek's, with a fullwidth bar (U+FF5C) and a lower block (U+2581).
+constexpr std::string_view kDeepSeekEnd =
+    "<\xEF\xBD\x9C"
+    "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>";
+
 // Texts of tokens that end a generation in the model families that have them, whether or not the
 // file names their ids.
 constexpr std::string_view kEndTexts[] = {
-    "<|endoftext|>",
-    "<|im_end|>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<|end|>",
-    "<|end_of_text|>",
-    "<|return|>",
-    "<|call|>",
-    "</s>",
-    "<end_of_turn>",
-    "<EOT>",
-    "<|fim_pad|>",
-    "<|repo_name|>",
-    "<|file_sep|>",
-    "<\xEF\xBD\x9C"
-    "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
+    "<|endoftext|>",   "<|im_end|>", "<|eot_id|>",  "<|eom_id|>",    "<|end|>",
+    "<|end_of_text|>", "<|return|>", "<|call|>",    "</s>",          "<end_of_turn>",
+    "<EOT>",           kDeepSeekEnd, "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>",
 };
 
 // The search for special tokens costs at most this many steps a byte of text.
@@ -56,12 +48,24 @@ bool StandsForText(TokenType type) {
   return type == TokenType::kNormal || type == TokenType::kByte || type == TokenType::kUserDefined;
 }
 
-// Those of the well-known end tokens that the vocabulary has. A normal token is only taken for one
-// where no merge makes it: then it was added to the vocabulary as a whole, its type in the file is
-// wrong, and it becomes a control token.
-std::vector<TokenId> FindEndTokens(const BpeVocab& vocab, const TokenIndex& index,
-                                   const MergeTable& merges, TokenTable* tokens) {
+// The end tokens that the file gives by id.
+Result<std::vector<TokenId>> NamedEndTokens(const BpeVocab& vocab) {
   std::vector<TokenId> ends;
+  const auto num_tokens = static_cast<int32_t>(vocab.tokens.size());
+  TIDAL_ASSIGN_OR_RETURN(const TokenId eos, CheckId(vocab.eos, "EOS", num_tokens));
+  if (eos != kNoToken) ends.push_back(eos);
+  for (const uint64_t id : vocab.more_ends) {
+    TIDAL_ASSIGN_OR_RETURN(const TokenId end, CheckId(id, "end", num_tokens));
+    ends.push_back(end);
+  }
+  return ends;
+}
+
+// Appends those of the well-known end tokens that the vocabulary has. A normal token is only taken
+// for one where no merge makes it: then it was added to the vocabulary as a whole, its type in the
+// file is wrong, and it becomes a control token.
+void FindEndTokens(const BpeVocab& vocab, const TokenIndex& index, const MergeTable& merges,
+                   TokenTable* tokens, std::vector<TokenId>* ends) {
   for (const std::string_view text : kEndTexts) {
     const TokenId id = index.Find(text, [&](TokenId other) { return vocab.tokens[other]; });
     if (id == kNoToken || tokens->type(id) == TokenType::kUnused) continue;
@@ -69,9 +73,8 @@ std::vector<TokenId> FindEndTokens(const BpeVocab& vocab, const TokenIndex& inde
       if (merges.Makes(id)) continue;
       tokens->MakeControl(id);
     }
-    ends.push_back(id);
+    ends->push_back(id);
   }
-  return ends;
 }
 
 Result<SpecialMatcher> MakeMatcher(const TokenTable& tokens, SpecialTokens special) {
@@ -200,12 +203,8 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::FromVocab(const BpeVocab& vocab) {
     return Corrupt(
         "a BOS token is to be added to each text, but the id of the BOS token is missing");
   }
-  std::vector<TokenId> ends = FindEndTokens(vocab, index, merges, &tokens);
-  if (eos != kNoToken) ends.push_back(eos);
-  for (const uint64_t id : vocab.more_ends) {
-    TIDAL_ASSIGN_OR_RETURN(const TokenId end, CheckId(id, "end", tokens.size()));
-    ends.push_back(end);
-  }
+  TIDAL_ASSIGN_OR_RETURN(std::vector<TokenId> ends, NamedEndTokens(vocab));
+  FindEndTokens(vocab, index, merges, &tokens, &ends);
   TIDAL_ASSIGN_OR_RETURN(SpecialMatcher parsed, MakeMatcher(tokens, SpecialTokens::kParse));
   TIDAL_ASSIGN_OR_RETURN(SpecialMatcher user, MakeMatcher(tokens, SpecialTokens::kAsText));
   const bool adds_bos = vocab.add_bos.value_or(pre_tokenizer.adds_bos()) && bos != kNoToken;
@@ -213,7 +212,7 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::FromVocab(const BpeVocab& vocab) {
 
   std::unique_ptr<Tokenizer> tokenizer(new Tokenizer());
   Bpe bpe(std::move(merges), tokens.byte_tokens());
-  tokenizer->impl_.reset(new Impl{
+  tokenizer->impl_ = std::make_unique<Impl>(Impl{
       .tokens = std::move(tokens),
       .bpe = std::move(bpe),
       .pre_tokenizer = std::move(pre_tokenizer),

@@ -7,6 +7,7 @@
 #include <deque>
 #include <map>
 #include <random>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -80,17 +81,16 @@ class VocabForTest {
   // merge may come before those that make its parts.
   static VocabForTest Random(std::mt19937* rng, size_t num_merges) {
     std::vector<std::string> texts = {"a", "b", "c"};
-    std::map<std::pair<std::string, std::string>, bool> pairs;
+    std::set<std::pair<std::string, std::string>> pairs;
     while (pairs.size() < num_merges) {
       const std::string left = texts[(*rng)() % texts.size()];
       const std::string right = texts[(*rng)() % texts.size()];
-      if (left.size() + right.size() > 12 || !pairs.emplace(std::pair(left, right), true).second) {
+      if (left.size() + right.size() > 12 || !pairs.emplace(left, right).second) {
         continue;
       }
       texts.push_back(left + right);
     }
-    std::vector<std::pair<std::string, std::string>> order;
-    for (const auto& [pair, unused] : pairs) order.push_back(pair);
+    std::vector<std::pair<std::string, std::string>> order(pairs.begin(), pairs.end());
     std::shuffle(order.begin(), order.end(), *rng);
     VocabForTest vocab;
     for (const auto& [left, right] : order) vocab.AddMerge(left, right);
@@ -132,7 +132,7 @@ inline std::string RandomText(std::mt19937* rng, size_t count) {
         c = (*rng)() % 0x3000;
         break;
       case 2:
-        c = " \n\r\t\0 12"[(*rng)() % 8];
+        c = static_cast<uint8_t>(" \n\r\t\0 12"[(*rng)() % 8]);
         break;
       case 3:
         c = 0x4E00 + (*rng)() % 0x5000;
