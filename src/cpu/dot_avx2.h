@@ -11,7 +11,7 @@ static constexpr int kVecs = kRowTile / kLanes;
 static constexpr int kFusedTokens =
     3;  // two rows of i16 sums, f32 sums and codes fill the registers
 static constexpr int kFusedLimit = 4;
-static constexpr int kScratchTokens = 4;
+static constexpr int ScratchTokens(PackedType) { return 4; }
 static constexpr int kTilesAtOnce = 1;
 static constexpr int kFullTokens = 6;
 static constexpr int kDecodeTiles = 2;

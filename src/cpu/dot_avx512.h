@@ -9,7 +9,8 @@ typedef __m512i Bytes;
 static constexpr int kVecs = kRowTile / kLanes;
 static constexpr int kFusedTokens = 4;
 static constexpr int kFusedLimit = 4;
-static constexpr int kScratchTokens = 6;
+// Q6_K has two sums for each of the others' one.
+static constexpr int ScratchTokens(PackedType type) { return type == PackedType::kQ6_K ? 4 : 6; }
 static constexpr int kTilesAtOnce = 2;
 static constexpr int kFullTokens = 8;
 static constexpr int kDecodeTiles = 4;

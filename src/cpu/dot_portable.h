@@ -5,7 +5,7 @@
 //   Bytes            4 bytes for each of kLanes rows: one step of a group (packed_layout.h)
 //   kVecs            vectors in a tile of kRowTile rows
 //   kFusedTokens     tokens whose sums fit the registers while codes are unpacked on the fly
-//   kScratchTokens   tokens whose sums fit the registers with codes unpacked to memory; 0: they
+//   ScratchTokens    tokens whose sums fit the registers with codes unpacked to memory; 0: they
 //                    never are
 //   kFusedLimit      up to so many tokens codes are unpacked on the fly, once per kFusedTokens; for
 //                    more they are unpacked to memory once
@@ -31,7 +31,7 @@ struct Bytes {
 static constexpr int kVecs = kRowTile / kLanes;
 static constexpr int kFusedTokens = 2;
 static constexpr int kFusedLimit = 0;
-static constexpr int kScratchTokens = 0;
+static constexpr int ScratchTokens(PackedType) { return 0; }
 static constexpr int kTilesAtOnce = 1;
 static constexpr int kFullTokens = 2;
 static constexpr int kDecodeTiles = 1;

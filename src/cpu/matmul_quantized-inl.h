@@ -326,15 +326,15 @@ static void ScratchBlock(const MatMulTask& task, const uint8_t* tiles, int64_t r
     const ActivationBlock* blocks = task.blocks + token * task.block_stride + g0;
     int tile = 0;
     for (; tile + kTilesAtOnce <= num_tiles; tile += kTilesAtOnce) {
-      ScratchChunkOf<kType, kScratchTokens, kTilesAtOnce>(ScratchGroups(task, tile), chunk, blocks,
-                                                          task.block_stride,
-                                                          ScratchSums(task, tile), tokens);
+      ScratchChunkOf<kType, ScratchTokens(kType), kTilesAtOnce>(ScratchGroups(task, tile), chunk,
+                                                                blocks, task.block_stride,
+                                                                ScratchSums(task, tile), tokens);
     }
     if constexpr (kTilesAtOnce > 1) {
       for (; tile < num_tiles; ++tile) {
-        ScratchChunkOf<kType, kScratchTokens, 1>(ScratchGroups(task, tile), chunk, blocks,
-                                                 task.block_stride, ScratchSums(task, tile),
-                                                 tokens);
+        ScratchChunkOf<kType, ScratchTokens(kType), 1>(ScratchGroups(task, tile), chunk, blocks,
+                                                       task.block_stride, ScratchSums(task, tile),
+                                                       tokens);
       }
     }
   }
@@ -355,7 +355,7 @@ static void ScratchTiles(const MatMulTask& task) {
 
 template <PackedType kType>
 static void QuantizedTiles(const MatMulTask& task) {
-  if constexpr (kScratchTokens > 0) {
+  if constexpr (ScratchTokens(kType) > 0) {
     if (task.num_tokens > kFusedLimit) return ScratchTiles<kType>(task);
   }
   FusedTiles<kType>(task);
