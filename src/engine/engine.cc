@@ -10,6 +10,7 @@
 #include "base/thread_pool.h"
 #include "cpu/cpu_executor.h"
 #include "cpu/isa.h"
+#include "cuda/cuda_devices.h"
 #include "scheduler/scheduler.h"
 #include "transformer/transformer.h"
 
@@ -126,10 +127,32 @@ Result<int32_t> ChooseCtxSize(const EngineOptions& options, const Model& model) 
       FormatBytes(model.weight_bytes()), FormatBytes(AvailableMemoryBytes()), fitting);
 }
 
-Status CheckOptions(const EngineOptions& options) {
-  if (options.device != "cpu") {
-    return Unsupported("--device {} is not part of this build; it has: cpu", options.device);
+// "cpu", or why the device that was asked for cannot be used.
+Status CheckDevice(const std::string& device) {
+  if (device == "cpu") return OkStatus();
+  constexpr std::string_view kCuda = "cuda";
+  const bool well_formed =
+      device == kCuda ||
+      (device.starts_with("cuda:") && device.size() > 5 && device.size() <= 8 &&
+       std::all_of(device.begin() + 5, device.end(), [](char c) { return c >= '0' && c <= '9'; }));
+  if (!well_formed)
+    return InvalidArgument("--device is \"{}\", expected cpu, cuda or cuda:N", device);
+  const auto devices = ListCudaDevices();
+  if (!devices.ok()) return devices.status().Annotate("--device " + device);
+  const size_t index = device == kCuda ? 0 : std::stoul(device.substr(5));
+  if (index >= devices->size()) {
+    return InvalidArgument("--device is {}, but this machine has {} CUDA devices", device,
+                           devices->size());
   }
+  return Unsupported(
+      "--device {} is {} (sm_{}, {}), but this version runs models on the CPU only; use --device "
+      "cpu",
+      device, (*devices)[index].name, (*devices)[index].compute_capability,
+      FormatBytes((*devices)[index].memory_bytes));
+}
+
+Status CheckOptions(const EngineOptions& options) {
+  TIDAL_RETURN_IF_ERROR(CheckDevice(options.device));
   if (options.num_threads < 0 || options.num_threads > 1024) {
     return InvalidArgument("--threads is {}, expected 1 to 1024", options.num_threads);
   }

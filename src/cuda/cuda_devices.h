@@ -1,0 +1,26 @@
+// The CUDA devices of this machine. Built with TIDAL_CUDA it asks the driver; without, disabled.cc
+// says so.
+#ifndef TIDAL_CUDA_CUDA_DEVICES_H_
+#define TIDAL_CUDA_CUDA_DEVICES_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+
+namespace tidal {
+
+struct CudaDevice {
+  std::string name;                // "NVIDIA H100 80GB HBM3"
+  int32_t compute_capability = 0;  // 90: sm_90
+  int64_t memory_bytes = 0;
+};
+
+// In the driver's order, so that an entry's index is the N of --device cuda:N. kUnsupported: this
+// build has no CUDA, or there is no driver or no device (with the driver's own words).
+Result<std::vector<CudaDevice>> ListCudaDevices();
+
+}  // namespace tidal
+
+#endif  // TIDAL_CUDA_CUDA_DEVICES_H_
