@@ -36,8 +36,8 @@ class Tokenizer {
 
   // Never fails on any bytes: invalid UTF-8 is tokenized byte by byte. Bytes for which the
   // vocabulary has no token (SmolLM2 lacks some control characters, and bytes that valid UTF-8
-  // never or hardly ever has) are left out. O(n log n) in the longest word, linear in the rest. Where special
-  // tokens overlap, the leftmost counts, and of several there the longest.
+  // never or hardly ever has) are left out. O(n log n) in the longest word, linear in the rest.
+  // Where special tokens overlap, the leftmost counts, and of several there the longest.
   std::vector<TokenId> Tokenize(std::string_view text,
                                 SpecialTokens special = SpecialTokens::kParse,
                                 AddBos bos = AddBos::kModelDefault) const;
