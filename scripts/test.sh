@@ -70,6 +70,13 @@ sanitized_tests() {  # sanitized_tests PRESET TEST...
   build_preset "$preset" "${tests[@]}" && run_tests "$preset" "${tests[@]}"
 }
 
+demo_answers() {
+  local answer
+  answer=$("$root/scripts/demo.sh") || return 1
+  printf '%s\n' "$answer"
+  grep -q "Golden Eagle" <<<"$answer"
+}
+
 export TIDAL_MODELS_DIR=$models_dir
 export UBSAN_OPTIONS=print_stacktrace=1
 step "packages" "$root/scripts/install_deps.sh"
@@ -81,6 +88,7 @@ step "words" "$root/tools/check_words.sh"
 step "build" build_preset release || finish
 step "docs" python3 "$root/tools/check_docs.py" --tidal "$root/build/tidal"
 step "tests" run_tests release
+step "demo" demo_answers
 if ! $quick; then
   step "address and undefined behaviour sanitizers" sanitized_tests asan "${asan_tests[@]}"
   step "thread sanitizer" sanitized_tests tsan "${tsan_tests[@]}"
