@@ -240,12 +240,7 @@ true or false and false
 00
 1.
 .5
-100000000000000000000
 9223372036854775807
-9223372036854775807 + 1
--9223372036854775807 - 1
-9223372036854775807 * 2
-3037000500 * 3037000500
 fl
 0.1 + 0.2
 1e16
@@ -312,9 +307,7 @@ strftime_now('%Y-%m-%d %H:%M:%S')
 strftime_now('%d %b %Y, %A %B %-d %e %j %p %I %y %% %U %W %w %u %V %G')
 strftime_now('%c|%x|%X|%D|%F|%T|%R|%n|%t|%a|%h|%C|%r|%f|%z|%Z|')
 strftime_now(1)
-cycler
 loop
-self
 caller
 """
 
@@ -499,7 +492,6 @@ none|int('d')
 'inf'|int
 'nan'|int
 (1e308 * 10)|int
-'99999999999999999999'|int
 '3.5'|float
 'x'|float
 'x'|float(1.5)
@@ -1067,7 +1059,7 @@ STATEMENTS = [
     "{% for x in l %}{{ loop(l) }}{% endfor %}", "{% for x in [[1]] recursive %}{{ loop() }}{% endfor %}",
     "{% for x in [1, [2]] recursive %}{{ x if x is number else loop(x) }}{% else %}none{% endfor %}",
     "{% for loop in l %}{% endfor %}", "{% for x in l %}{% set loop = 1 %}{% endfor %}", "{% set loop = 1 %}{{ loop }}",
-    "{% for x in l %}{{ loop }}{% endfor %}" if False else "", "{% for x.y in l %}{% endfor %}", "{% for 1 in l %}{% endfor %}",
+    "{% for x.y in l %}{% endfor %}", "{% for 1 in l %}{% endfor %}",
     "{% for x in l %}{{ x }}", "{% for x l %}{% endfor %}", "{% for x in %}{% endfor %}", "{% for in l %}{% endfor %}",
     "{% for x in l if x > 1 recursive %}{{ x }}{% endfor %}", "{% for x in l if (x > 1) == true %}{{ x }}{% endfor %}",
     "{% for x in (l if n else el) %}{{ x }}{% endfor %}", "{% for x in l|sort %}{{ x }}{% endfor %}",
@@ -1126,3 +1118,56 @@ def all_snippets():
         for line in block.strip("\n").split("\n"):
             yield "{{ " + line + " }}"
     yield from STATEMENTS
+
+
+VALUES = ["s", "u", "sp", "e", "q", "html", "lines", "'12'", "'-3.7'", "(html|safe)", "n", "z", "neg", "big", "f", "f3", "tiny", "huge", "t", "fa", "none",
+          "l", "ls", "mix", "el", "nest", "d", "ed", "deep", "rows", "fl", "(1, 'a')", "()", "range(4)", "d.items()", "d.keys()", "d.values()",
+          "(l|map('string'))", "(l|reverse)", "undefined_name", "d.nothing", "namespace(a=1)", "range", "s.upper", "(1e308 * 10)", "-0.0"]
+FILTER_CALLS = [
+    "abs", "attr('a')", "batch(2)|list", "batch(3, 'x')|list", "capitalize", "center(12)", "count", "d('x')", "default('x', true)", "dictsort",
+    "dictsort(by='value')", "e", "escape", "first", "float", "float(1)", "forceescape", "format('a')", "format(1, 2)", "groupby('a')", "indent", "indent('-', true, true)",
+    "int", "int(-1)", "int(base=16)", "items|list", "join", "join('-')", "join(1)", "last", "length", "list", "lower", "map('string')|list", "map('length')|list",
+    "map(attribute='n')|list", "map(attribute=0)|list", "max", "min", "reject('none')|list", "reject|list", "rejectattr('n')|list", "replace('a', 'b')", "replace(1, 2)",
+    "replace('', '-', 2)", "reverse", "reverse|list", "round", "round(1)", "round(-1)", "round(2, 'ceil')", "round(0, 'floor')", "safe", "select('string')|list", "select|list",
+    "selectattr('n')|list", "selectattr('n', 'eq', 'x')|list", "slice(2)|list", "slice(3, 'y')|list", "sort", "sort(true, true)", "sort(attribute='n')", "string", "sum",
+    "sum(start=1.5)", "title", "tojson", "tojson(indent=1)", "tojson(ensure_ascii=true, sort_keys=true)", "trim", "trim('H ')", "truncate(6)", "truncate(6, true, '', 0)", "unique|list",
+    "unique(true)|list", "upper", "urlencode", "wordcount",
+]
+TEST_CALLS = [
+    "boolean", "callable", "defined", "divisibleby(2)", "divisibleby(1.5)", "eq(n)", "escaped", "even", "false", "filter", "float", "ge(2)", "gt('a')", "in(mix)", "in('Hello')", "in(d)",
+    "integer", "iterable", "le(2.5)", "lower", "lt(l)", "mapping", "ne(none)", "none", "number", "odd", "sameas(none)", "sequence", "string", "test", "true", "undefined", "upper",
+]
+METHOD_CALLS = [
+    "capitalize()", "casefold()", "center(14, '*')", "count('l')", "count(1)", "endswith('d')", "expandtabs(3)", "find('l', 2)", "find('', 3)", "format(1)", "index('l')", "index(1)", "isalnum()", "isalpha()",
+    "isascii()", "isdecimal()", "isdigit()", "isidentifier()", "islower()", "isnumeric()", "isprintable()", "isspace()", "istitle()", "isupper()", "join(ls)", "ljust(9)", "lower()", "lstrip('H \t')",
+    "partition('l')", "removeprefix('H')", "removesuffix('d')", "replace('l', 'LL')", "rfind('l')", "rindex('l')", "rjust(9, '<')", "rpartition('l')", "rsplit(none, 1)", "rsplit('l')", "rstrip()", "split()",
+    "split('l', 1)", "splitlines()", "splitlines(true)", "startswith('H')", "strip()", "strip('dH')", "swapcase()", "title()", "upper()", "zfill(15)", "get('a')", "get('zz', 1)", "items()|list", "keys()|list",
+    "values()|list", "copy()", "nope", "nope.x", "_x", "a", "n", "x.y", "0", "append(1)", "pop()", "update({})",
+]
+SUBSCRIPTS = ["0", "-1", "99", "'a'", "'n'", "none", "1.5", "true", "undefined_name", "l", "(1, 2)", "1:", ":-1", "::2", "::-1", "-2:9", "none:none", "'a':", "5:1"]
+OPERATORS = ["+", "-", "*", "/", "//", "%", "**", "~", "==", "!=", "<", "<=", ">", ">=", "in", "not in", "and", "or"]
+OPERANDS = ["s", "e", "'Hello'", "'%s'", "(html|safe)", "n", "z", "neg", "f", "-0.0", "t", "none", "l", "el", "[3]", "nest", "d", "ed", "(1, 'a')", "()", "range(4)", "range(0)", "d.keys()",
+            "(l|map('string'))", "undefined_name", "namespace()", "2", "1e300", "big"]
+
+
+def matrix():
+    """Every operation on every kind of value, valid or not: for a comparison that is too long to be kept."""
+    for value in VALUES:
+        for form in ("{{ %s }}", "{{ [%s] }}", "{{ %s|list }}", "{{ 1 if %s }}", "{%% for x in %s %%}{{ x }}{{ loop.length }}{%% endfor %%}", "{{ {%s: 1} }}", "{{ -%s }}", "{{ %s() }}",
+                     "{%% for x, y in %s %%}{{ x }}{%% endfor %%}", "{%% set x, y = %s %%}{{ y }}", "{{ dict(%s) }}", "{{ dict(**%s) }}", "{{ range(%s)|list }}", "{{ {'k': %s}|tojson }}", "{{ '%%s' %% %s }}", "{{ '{}'.format(%s) }}", "{{ '{:>8}'.format(%s) }}",
+                     "{{ '%%d' %% %s }}", "{{ '%%r' %% (%s,) }}", "{{ raise_exception(%s) }}", "{{ strftime_now(%s) }}", "{{ loop(%s) }}", "{{ ','.join(%s) }}", "{{ 'abc'.startswith(%s) }}", "{{ 'abc'.split(%s) }}", "{{ 'abc'.strip(%s) }}", "{{ l.count(%s) }}", "{{ d.get(%s) }}"):
+            yield form % value
+        for call in FILTER_CALLS:
+            yield "{{ %s|%s }}" % (value, call)
+        for call in TEST_CALLS:
+            yield "{{ %s is %s }}" % (value, call)
+        for call in METHOD_CALLS:
+            yield "{{ (%s).%s }}" % (value, call)
+        for call in SUBSCRIPTS:
+            yield "{%% set v = %s %%}{{ v[%s] }}" % (value, call)
+    for left in OPERANDS:
+        for right in OPERANDS:
+            for op in OPERATORS:
+                if op == "**" and right in ("big", "1e300"):
+                    continue  # Python would compute all the digits
+                yield "{%% set a, b = %s, %s %%}{{ a %s b }}" % (left, right, op)

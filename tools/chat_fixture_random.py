@@ -50,7 +50,8 @@ class Generator:
         if kind == 11:
             return f"({inner}).{self.pick(METHODS)}"
         if kind == 12:
-            return f"({inner})[{self.pick(['0', '-1', '1:', ':2', '::-1', chr(39) + 'k' + chr(39), 'c'])}]"
+            # Not the slice of a constant: jinja2 folds these, and gives undefined where it would raise when rendering.
+            return f"({self.pick(NAMES)})[{self.pick(['0', '-1', '1:', ':2', '::-1', chr(39) + 'k' + chr(39), 'c'])}]"
         return f"not {inner}" if self.random.random() < 0.5 else f"({self.pick(NAMES)}|{self.pick(FILTERS)})"
 
     def space(self):

@@ -20,7 +20,7 @@ namespace tidal {
 // A template is untrusted: rendering stops with an error at any of these.
 struct TemplateLimits {
   int64_t max_steps =
-      2'000'000;  // statements and expression nodes evaluated, KiB of text read or written
+      2'000'000;  // statements and expression nodes evaluated, parts of text handled
   int64_t max_output_bytes =
       16 << 20;             // of the rendered text, and of any string or list on the way
   int32_t max_depth = 100;  // of nesting: of the template's text and of calls; at most 200

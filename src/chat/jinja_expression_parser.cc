@@ -323,14 +323,13 @@ Result<ExprPtr> ExpressionParser::ParseParentheses() {
   return node;
 }
 
-Result<ExprPtr> ExpressionParser::ParseTuple(Conditional conditional, std::string_view end_name) {
+Result<ExprPtr> ExpressionParser::ParseTuple(Conditional conditional) {
   const SourcePos pos = current_.pos;
   std::unique_ptr<ItemsExpr> tuple;
   ExprPtr first;
   for (;;) {
     const bool at_end = current_.kind == TokenKind::kVariableEnd ||
-                        current_.kind == TokenKind::kBlockEnd || current_.IsOperator(")") ||
-                        (!end_name.empty() && current_.IsName(end_name));
+                        current_.kind == TokenKind::kBlockEnd || current_.IsOperator(")");
     if (at_end) {
       if (tuple == nullptr) return Unexpected("an expression");
       return ExprPtr(std::move(tuple));

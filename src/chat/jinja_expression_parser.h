@@ -52,9 +52,8 @@ class ExpressionParser {
   static Status ErrorAt(SourcePos pos, std::string_view message);
 
   Result<ExprPtr> ParseExpression(Conditional conditional = Conditional::kYes);
-  // One expression, or a tuple where commas follow. `end_name`: a name that ends the tuple, "" for
-  // none.
-  Result<ExprPtr> ParseTuple(Conditional conditional, std::string_view end_name = "");
+  // One expression, or a tuple where commas follow.
+  Result<ExprPtr> ParseTuple(Conditional conditional);
   // |filter(args) ...; the first "|" has been taken where `after_bar`.
   Status ParseFilters(bool after_bar, std::vector<PostfixExpr::Step>* steps);
 

@@ -31,7 +31,7 @@ std::vector<std::string_view> SplitLines(std::string_view text, LineEnds ends) {
 
 Result<std::string> ReplaceText(Runtime* runtime, std::string_view text, std::string_view from,
                                 std::string_view to, int64_t count) {
-  TIDAL_RETURN_IF_ERROR(runtime->TickBytes(static_cast<int64_t>(text.size())));
+  TIDAL_RETURN_IF_ERROR(runtime->TickScan(text.size()));
   std::string out;
   size_t pos = 0;
   for (int64_t done = 0; count < 0 || done < count; ++done) {
@@ -63,6 +63,7 @@ Result<std::string> ReplaceText(Runtime* runtime, std::string_view text, std::st
 
 Result<std::string> CenterText(Runtime* runtime, std::string_view text, int64_t width,
                                std::string_view fill) {
+  TIDAL_RETURN_IF_ERROR(runtime->TickScan(text.size()));
   const int64_t missing = width - CountCodePoints(text);
   if (missing <= 0) return std::string(text);
   int64_t bytes = 0;
@@ -137,6 +138,7 @@ Result<Value> AttributePath::Get(Runtime* runtime, const Value& item, const Valu
 
 Result<Value> FoldCase(Runtime* runtime, CaseRule rule, Value value) {
   if (rule == CaseRule::kKeep || !value.is_string()) return value;
+  TIDAL_RETURN_IF_ERROR(runtime->TickScan(value.text().size()));
   return runtime->NewString(ToLower(value.text()), MarkupOf(value));
 }
 

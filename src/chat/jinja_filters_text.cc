@@ -18,6 +18,7 @@ template <std::string (*kMap)(std::string_view)>
 Result<Value> MapFilter(Runtime& runtime, const Value& self, const CallArgs& args) {
   TIDAL_RETURN_IF_ERROR(RejectArgs(args));
   TIDAL_ASSIGN_OR_RETURN(const SoftText soft, ToSoftText(&runtime, self));
+  TIDAL_RETURN_IF_ERROR(runtime.TickScan(soft.text.size()));
   return runtime.NewString(kMap(soft.text), soft.markup);
 }
 
@@ -33,12 +34,14 @@ Result<Value> EscapeFilter(Runtime& runtime, const Value& self, const CallArgs& 
   TIDAL_RETURN_IF_ERROR(RejectArgs(args));
   if (self.is_markup()) return self;
   TIDAL_ASSIGN_OR_RETURN(const std::string text, ToText(&runtime, self));
+  TIDAL_RETURN_IF_ERROR(runtime.TickScan(text.size()));
   return runtime.NewString(EscapeHtml(text), Markup::kYes);
 }
 
 Result<Value> ForceEscapeFilter(Runtime& runtime, const Value& self, const CallArgs& args) {
   TIDAL_RETURN_IF_ERROR(RejectArgs(args));
   TIDAL_ASSIGN_OR_RETURN(const std::string text, ToText(&runtime, self));
+  TIDAL_RETURN_IF_ERROR(runtime.TickScan(text.size()));
   return runtime.NewString(EscapeHtml(text), Markup::kYes);
 }
 
@@ -71,6 +74,7 @@ Result<Value> IndentFilter(Runtime& runtime, const Value& self, const CallArgs& 
     TIDAL_RETURN_IF_ERROR(runtime.CheckSize(std::max<int64_t>(width, 0)));
     indent.assign(static_cast<size_t>(std::max<int64_t>(width, 0)), ' ');
   }
+  TIDAL_RETURN_IF_ERROR(runtime.TickScan(text.size()));
   const std::string closed = std::string(text) + "\n";
   std::string out;
   if (IsTrue(bound[1])) out = indent;
@@ -137,6 +141,7 @@ Result<Value> StringFilter(Runtime& runtime, const Value& self, const CallArgs& 
 Result<Value> TitleFilter(Runtime& runtime, const Value& self, const CallArgs& args) {
   TIDAL_RETURN_IF_ERROR(RejectArgs(args));
   TIDAL_ASSIGN_OR_RETURN(const std::string text, ToText(&runtime, self));
+  TIDAL_RETURN_IF_ERROR(runtime.TickScan(text.size()));
   const auto separates = [](char32_t code) {
     return code == '-' || code == '(' || code == '{' || code == '[' || code == '<' || IsSpace(code);
   };
@@ -166,7 +171,6 @@ Result<Value> TrimFilter(Runtime& runtime, const Value& self, const CallArgs& ar
 
 Result<Value> TruncateFilter(Runtime& runtime, const Value& self, const CallArgs& args) {
   TIDAL_ASSIGN_OR_RETURN(const auto bound, Bind(args, 0, {"length", "killwords", "end", "leeway"}));
-  TIDAL_ASSIGN_OR_RETURN(const std::string_view text, TextArg(self, "truncate"));
   TIDAL_ASSIGN_OR_RETURN(const int64_t length, IntArgOr(bound[0], "length", 255));
   std::string_view end = "...";
   if (!bound[2].is_missing()) {
@@ -182,9 +186,11 @@ Result<Value> TruncateFilter(Runtime& runtime, const Value& self, const CallArgs
         "expected a length of at least {} and a leeway of at least 0, found {} and {}", end_length,
         length, leeway);
   }
-  TIDAL_RETURN_IF_ERROR(runtime.TickBytes(static_cast<int64_t>(text.size())));
-  const int64_t have = CountCodePoints(text);
+  if (self.is_string()) TIDAL_RETURN_IF_ERROR(runtime.TickScan(self.text().size()));
+  // Anything short enough stays as it is, text or not.
+  TIDAL_ASSIGN_OR_RETURN(const int64_t have, Length(self));
   if (have <= length || have - length <= leeway) return self;
+  TIDAL_ASSIGN_OR_RETURN(const std::string_view text, TextArg(self, "truncate"));
   std::string_view kept = text.substr(0, CodePointOffset(text, length - end_length));
   if (!IsTrue(bound[1])) kept = kept.substr(0, std::min(kept.rfind(' '), kept.size()));
   std::string out = std::string(kept);
@@ -211,6 +217,7 @@ Result<Value> UrlencodeFilter(Runtime& runtime, const Value& self, const CallArg
   std::string out;
   if (self.is_string() || !Cursor::Over(self).ok()) {
     TIDAL_ASSIGN_OR_RETURN(const std::string text, ToText(&runtime, self));
+    TIDAL_RETURN_IF_ERROR(runtime.TickScan(text.size()));
     AppendUrlQuoted(text, false, &out);
     return runtime.NewString(std::move(out));
   }
@@ -225,6 +232,7 @@ Result<Value> UrlencodeFilter(Runtime& runtime, const Value& self, const CallArg
       return InvalidArgument("expected pairs to urlencode, found {} values", pair.size());
     TIDAL_ASSIGN_OR_RETURN(const std::string key, ToText(&runtime, pair[0]));
     TIDAL_ASSIGN_OR_RETURN(const std::string value, ToText(&runtime, pair[1]));
+    TIDAL_RETURN_IF_ERROR(runtime.TickScan(key.size() + value.size()));
     if (&item != &items[0]) out += '&';
     AppendUrlQuoted(key, true, &out);
     out += '=';
@@ -237,6 +245,7 @@ Result<Value> UrlencodeFilter(Runtime& runtime, const Value& self, const CallArg
 Result<Value> WordcountFilter(Runtime& runtime, const Value& self, const CallArgs& args) {
   TIDAL_RETURN_IF_ERROR(RejectArgs(args));
   TIDAL_ASSIGN_OR_RETURN(const std::string text, ToText(&runtime, self));
+  TIDAL_RETURN_IF_ERROR(runtime.TickScan(text.size()));
   int64_t words = 0;
   bool in_word = false;
   for (size_t pos = 0; pos < text.size();) {

@@ -37,7 +37,7 @@ Result<Value> FloatFilter(Runtime& runtime, const Value& self, const CallArgs& a
   if (self.is_number()) return Value::Float(self.as_double());
   if (self.is_undefined()) return UndefinedError(self);
   if (self.is_string()) {
-    TIDAL_RETURN_IF_ERROR(runtime.TickBytes(static_cast<int64_t>(self.text().size())));
+    TIDAL_RETURN_IF_ERROR(runtime.TickScan(self.text().size()));
     const std::optional<double> parsed = ParseFloat(self.text());
     if (parsed) return Value::Float(*parsed);
   }
@@ -62,7 +62,7 @@ Result<Value> IntFilter(Runtime& runtime, const Value& self, const CallArgs& arg
     return std::isnan(self.floating()) ? fallback : TruncateFloat(self.floating());
   }
   if (!self.is_string()) return fallback;
-  TIDAL_RETURN_IF_ERROR(runtime.TickBytes(static_cast<int64_t>(self.text().size())));
+  TIDAL_RETURN_IF_ERROR(runtime.TickScan(self.text().size()));
   int64_t base = 10;
   if (!bound[1].is_missing()) base = bound[1].is_integer() ? bound[1].integer() : -1;
   if (base == 0 || (base >= 2 && base <= 36)) {

@@ -172,6 +172,7 @@ class PercentFormatter {
         markup_(format.is_markup()) {}
 
   Result<Value> Run() {
+    TIDAL_RETURN_IF_ERROR(runtime_->TickScan(text_.size()));
     while (pos_ < text_.size()) {
       const size_t percent = std::min(text_.find('%', pos_), text_.size());
       out_ += text_.substr(pos_, percent - pos_);
@@ -414,9 +415,10 @@ class BraceFormatter {
   BraceFormatter(Runtime* runtime, const CallArgs& args, bool markup)
       : runtime_(runtime), args_(args), markup_(markup) {}
 
-  // `level` counts the format specs that hold fields of their own; Python allows one.
+  // `level` counts the format specs around `text`; Python allows two.
   Status Format(std::string_view text, int level, std::string* out) {
-    if (level > 1) return InvalidArgument("a format spec may nest only once");
+    TIDAL_RETURN_IF_ERROR(runtime_->TickScan(text.size()));
+    if (level > 2) return InvalidArgument("expected format specs nested at most twice");
     for (size_t pos = 0; pos < text.size();) {
       TIDAL_RETURN_IF_ERROR(runtime_->Tick());
       TIDAL_RETURN_IF_ERROR(runtime_->CheckSize(static_cast<int64_t>(out->size())));

@@ -120,7 +120,7 @@ void Interpreter::CaptureFrames() {
 Status Interpreter::Append(std::string_view text) {
   const auto bytes = static_cast<int64_t>(text.size());
   TIDAL_RETURN_IF_ERROR(runtime_->CheckSize(static_cast<int64_t>(output_->size()) + bytes));
-  TIDAL_RETURN_IF_ERROR(runtime_->TickBytes(bytes));
+  TIDAL_RETURN_IF_ERROR(runtime_->TickCopy(text.size()));
   TIDAL_RETURN_IF_ERROR(runtime_->Charge(bytes));
   *output_ += text;
   return OkStatus();

@@ -165,7 +165,7 @@ Result<bool> Equals(Runtime* runtime, const Value& a, const Value& b) {
     case Kind::kUndefined:
       return true;
     case Kind::kString:
-      TIDAL_RETURN_IF_ERROR(runtime->TickBytes(static_cast<int64_t>(a.text().size())));
+      TIDAL_RETURN_IF_ERROR(runtime->TickCopy(a.text().size()));
       return a.text() == b.text();
     case Kind::kList:
     case Kind::kTuple:
@@ -190,8 +190,7 @@ Result<bool> Compare(Runtime* runtime, CompareOp op, const Value& a, const Value
   TIDAL_RETURN_IF_ERROR(runtime->Tick());
   if (a.is_number() && b.is_number()) return Holds(op, CompareNumbers(a, b));
   if (a.is_string() && b.is_string()) {
-    const auto bytes = std::min(a.text().size(), b.text().size());
-    TIDAL_RETURN_IF_ERROR(runtime->TickBytes(static_cast<int64_t>(bytes)));
+    TIDAL_RETURN_IF_ERROR(runtime->TickCopy(std::min(a.text().size(), b.text().size())));
     const int order = a.text().compare(b.text());  // UTF-8 sorts as its code points do
     return Holds(op, order < 0 ? -1 : order > 0 ? 1 : 0);
   }
@@ -206,7 +205,7 @@ Result<bool> Contains(Runtime* runtime, const Value& container, const Value& ite
   switch (container.kind()) {
     case Kind::kString: {
       if (!item.is_string()) return TypeError("a str to look for in a str", item);
-      TIDAL_RETURN_IF_ERROR(runtime->TickBytes(static_cast<int64_t>(container.text().size())));
+      TIDAL_RETURN_IF_ERROR(runtime->TickScan(container.text().size()));
       return FindText(container.text(), item.text(), 0) != std::string_view::npos;
     }
     case Kind::kDict: {
@@ -242,7 +241,7 @@ Result<std::string> EncodeKey(Runtime* runtime, const Value& key) {
   TIDAL_RETURN_IF_ERROR(runtime->Tick());
   switch (key.kind()) {
     case Kind::kString:
-      TIDAL_RETURN_IF_ERROR(runtime->TickBytes(static_cast<int64_t>(key.text().size())));
+      TIDAL_RETURN_IF_ERROR(runtime->TickCopy(key.text().size()));
       return EncodeStringKey(key.text());
     case Kind::kBool:
     case Kind::kInt:
@@ -282,9 +281,15 @@ int64_t ResolveIndex(int64_t index, int64_t length) {
   return index >= 0 && index < length ? index : -1;
 }
 
+// Code points are found by walking, unless each is known to be one byte.
+Status TickIndexing(Runtime* runtime, const StringObject& string) {
+  if (string.length >= 0 && string.IsSingleByte()) return OkStatus();
+  return runtime->TickScan(string.text.size());
+}
+
 Result<std::optional<Value>> SubscriptString(Runtime* runtime, const Value& object, int64_t index) {
   const StringObject& string = object.string();
-  TIDAL_RETURN_IF_ERROR(runtime->TickBytes(static_cast<int64_t>(string.text.size())));
+  TIDAL_RETURN_IF_ERROR(TickIndexing(runtime, string));
   const int64_t at = ResolveIndex(index, string.Length());
   if (at < 0) return std::optional<Value>();
   size_t begin = static_cast<size_t>(at);
@@ -420,7 +425,7 @@ Result<Value> Slice(Runtime* runtime, const Value& object, const Value& start, c
   TIDAL_ASSIGN_OR_RETURN(const int64_t length, Length(object));
   TIDAL_ASSIGN_OR_RETURN(const SliceBounds bounds, ResolveSlice(start, stop, step, length));
   if (object.is_string()) {
-    TIDAL_RETURN_IF_ERROR(runtime->TickBytes(static_cast<int64_t>(object.text().size())));
+    TIDAL_RETURN_IF_ERROR(TickIndexing(runtime, object.string()));
     return SliceString(runtime, object.string(), bounds);
   }
   if (object.is(Kind::kRange)) return SliceRange(runtime, object.range(), bounds);

@@ -131,10 +131,10 @@ class Parser : public ExpressionParser {
   Status ParseFor(SourcePos pos, Block* out) {
     auto node = std::make_unique<ForStmt>(pos);
     ++for_depth_;
-    TIDAL_RETURN_IF_ERROR(ParseTarget(Attributes::kNo, "in", &node->target));
+    TIDAL_RETURN_IF_ERROR(ParseTarget(Attributes::kNo, &node->target));
     if (!current().IsName("in")) return Unexpected("'in'");
     TIDAL_RETURN_IF_ERROR(Advance());
-    TIDAL_ASSIGN_OR_RETURN(node->iterable, ParseTuple(Conditional::kNo, "recursive"));
+    TIDAL_ASSIGN_OR_RETURN(node->iterable, ParseTuple(Conditional::kNo));
     TIDAL_ASSIGN_OR_RETURN(const bool filtered, TakeName("if"));
     if (filtered) {
       TIDAL_ASSIGN_OR_RETURN(node->filter, ParseExpression());
@@ -158,7 +158,7 @@ class Parser : public ExpressionParser {
 
   Status ParseSet(SourcePos pos, Block* out) {
     Target target;
-    TIDAL_RETURN_IF_ERROR(ParseTarget(Attributes::kYes, "", &target));
+    TIDAL_RETURN_IF_ERROR(ParseTarget(Attributes::kYes, &target));
     TIDAL_ASSIGN_OR_RETURN(const bool has_value, TakeOperator("="));
     if (has_value) {
       auto node = std::make_unique<SetStmt>(pos);
@@ -268,7 +268,7 @@ class Parser : public ExpressionParser {
     while (current().kind != TokenKind::kBlockEnd) {
       if (!node->assignments.empty()) TIDAL_RETURN_IF_ERROR(ExpectOperator(","));
       Target target;
-      TIDAL_RETURN_IF_ERROR(ParseTarget(Attributes::kNo, "", &target));
+      TIDAL_RETURN_IF_ERROR(ParseTarget(Attributes::kNo, &target));
       TIDAL_RETURN_IF_ERROR(ExpectOperator("="));
       TIDAL_ASSIGN_OR_RETURN(ExprPtr value, ParseExpression());
       node->assignments.emplace_back(std::move(target), std::move(value));
@@ -322,8 +322,8 @@ class Parser : public ExpressionParser {
     return ExpectName("a name to assign to");
   }
 
-  // One target, or several with commas. `end_name`: a name that ends them, "" for none.
-  Status ParseTarget(Attributes attributes, std::string_view end_name, Target* target) {
+  // One target, or several with commas.
+  Status ParseTarget(Attributes attributes, Target* target) {
     const Level level(&depth_);
     TIDAL_RETURN_IF_ERROR(CheckDepth());
     std::vector<Target> items;
@@ -331,7 +331,7 @@ class Parser : public ExpressionParser {
     const SourcePos pos = current().pos;
     for (;;) {
       if (current().kind == TokenKind::kVariableEnd || current().kind == TokenKind::kBlockEnd ||
-          current().IsOperator(")") || (!end_name.empty() && current().IsName(end_name))) {
+          current().IsOperator(")")) {
         break;
       }
       items.emplace_back();
@@ -358,7 +358,7 @@ class Parser : public ExpressionParser {
       if (current().IsOperator(")")) {
         target->kind = Target::Kind::kTuple;
       } else {
-        TIDAL_RETURN_IF_ERROR(ParseTarget(Attributes::kNo, "", target));
+        TIDAL_RETURN_IF_ERROR(ParseTarget(Attributes::kNo, target));
       }
       return ExpectOperator(")");
     }

@@ -34,7 +34,7 @@ class ReprWriter {
         *out_ += FormatFloat(value.floating());
         break;
       case Kind::kString:
-        TIDAL_RETURN_IF_ERROR(runtime_->TickBytes(static_cast<int64_t>(value.text().size())));
+        TIDAL_RETURN_IF_ERROR(runtime_->TickScan(value.text().size()));
         *out_ += value.is_markup() ? "Markup(" + Quote(value.text()) + ")" : Quote(value.text());
         break;
       case Kind::kList:
@@ -123,7 +123,7 @@ class JsonWriter {
     TIDAL_RETURN_IF_ERROR(runtime_->CheckSize(static_cast<int64_t>(out_->size())));
     switch (value.kind()) {
       case Kind::kString:
-        TIDAL_RETURN_IF_ERROR(runtime_->TickBytes(static_cast<int64_t>(value.text().size())));
+        TIDAL_RETURN_IF_ERROR(runtime_->TickScan(value.text().size()));
         AppendJsonString(value.text(), style_.charset, out_);
         return OkStatus();
       case Kind::kList:
@@ -228,7 +228,7 @@ class JsonWriter {
 
 Result<std::string> ToText(Runtime* runtime, const Value& value) {
   if (value.is_string()) {
-    TIDAL_RETURN_IF_ERROR(runtime->TickBytes(static_cast<int64_t>(value.text().size())));
+    TIDAL_RETURN_IF_ERROR(runtime->TickCopy(value.text().size()));
     return std::string(value.text());
   }
   if (value.is_undefined()) return std::string();

@@ -6,8 +6,10 @@
 namespace tidal::jinja {
 namespace {
 
-// All living values and unfinished output together, in units of the largest single one.
+// All living values and unfinished output together, in units of the largest single one, and what
+// even few values take.
 constexpr int64_t kLiveFactor = 4;
+constexpr int64_t kLiveBase = 1 << 20;
 constexpr int64_t kBytesPerEntry = sizeof(OrderedMap::Entry) + 64;  // and its place in the index
 
 int64_t MapBytes(const OrderedMap& map) {
@@ -51,7 +53,7 @@ Status Runtime::CheckSize(int64_t bytes) const {
 
 Status Runtime::Charge(int64_t bytes) {
   account_.live_bytes += bytes;
-  const int64_t allowed = limits_.max_output_bytes * kLiveFactor;
+  const int64_t allowed = limits_.max_output_bytes * kLiveFactor + kLiveBase;
   if (account_.live_bytes <= allowed) return OkStatus();
   return InvalidArgument(
       "the template keeps more than {} bytes of values at once ({} x max_output_bytes)", allowed,
@@ -74,7 +76,7 @@ Result<Value> Runtime::Adopt(Kind kind, Object* object, int64_t bytes) {
 Result<Value> Runtime::NewString(std::string text, Markup markup) {
   const auto bytes = static_cast<int64_t>(text.size());
   TIDAL_RETURN_IF_ERROR(CheckSize(bytes));
-  TIDAL_RETURN_IF_ERROR(TickBytes(bytes));
+  TIDAL_RETURN_IF_ERROR(TickCopy(static_cast<size_t>(bytes)));
   auto* object = new StringObject;
   object->text = std::move(text);
   object->markup = markup == Markup::kYes;
@@ -84,7 +86,7 @@ Result<Value> Runtime::NewString(std::string text, Markup markup) {
 Result<Value> Runtime::NewItems(Kind kind, std::vector<Value> items) {
   const auto bytes = static_cast<int64_t>(items.size() * sizeof(Value));
   TIDAL_RETURN_IF_ERROR(CheckSize(bytes));
-  TIDAL_RETURN_IF_ERROR(TickBytes(bytes));
+  TIDAL_RETURN_IF_ERROR(TickCopy(static_cast<size_t>(bytes)));
   auto* object = new ListObject;
   for (const Value& item : items) object->height = std::max(object->height, item.height());
   ++object->height;
@@ -104,7 +106,7 @@ Result<Value> Runtime::NewGroup(Value key, Value list) {
 Result<Value> Runtime::NewDict(OrderedMap map) {
   const int64_t bytes = MapBytes(map);
   TIDAL_RETURN_IF_ERROR(CheckSize(bytes));
-  TIDAL_RETURN_IF_ERROR(TickBytes(bytes));
+  TIDAL_RETURN_IF_ERROR(TickCopy(static_cast<size_t>(bytes)));
   auto* object = new DictObject;
   object->height = MapHeight(map);
   object->map = std::move(map);

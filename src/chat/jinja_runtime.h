@@ -36,8 +36,10 @@ class Runtime {
     steps_ += steps;
     return steps_ <= limits_.max_steps ? OkStatus() : StepsExceeded();
   }
-  // Work on that many bytes of text: a step per KiB.
-  Status TickBytes(int64_t bytes) { return Tick(bytes / 1024); }
+  // Bytes that are copied or compared, and text that is walked through: a step takes about as long
+  // for each.
+  Status TickCopy(size_t bytes) { return Tick(static_cast<int64_t>(bytes / 1024)); }
+  Status TickScan(size_t bytes) { return Tick(static_cast<int64_t>(bytes / 128)); }
   // Ask before building a string or list of so many bytes.
   Status CheckSize(int64_t bytes) const;
   // Counts bytes that are not a value's, such as rendered text, until they are given back.

@@ -18,14 +18,14 @@ namespace {
 template <std::string (*kMap)(std::string_view)>
 Result<Value> MapMethod(Runtime& runtime, const Value& self, const CallArgs& args) {
   TIDAL_RETURN_IF_ERROR(RejectArgs(args));
-  TIDAL_RETURN_IF_ERROR(runtime.TickBytes(static_cast<int64_t>(self.text().size())));
+  TIDAL_RETURN_IF_ERROR(runtime.TickScan(self.text().size()));
   return runtime.NewString(kMap(self.text()), MarkupOf(self));
 }
 
 template <bool (*kHolds)(std::string_view)>
 Result<Value> TextPredicate(Runtime& runtime, const Value& self, const CallArgs& args) {
   TIDAL_RETURN_IF_ERROR(RejectArgs(args));
-  TIDAL_RETURN_IF_ERROR(runtime.TickBytes(static_cast<int64_t>(self.text().size())));
+  TIDAL_RETURN_IF_ERROR(runtime.TickScan(self.text().size()));
   return Value::Bool(kHolds(self.text()));
 }
 
@@ -65,16 +65,17 @@ Result<Value> StripSides(Runtime& runtime, const Value& self, const CallArgs& ar
   TIDAL_RETURN_IF_ERROR(RejectNamed(args));
   TIDAL_ASSIGN_OR_RETURN(const auto bound, Bind(args, 0, {"chars"}));
   std::string_view text = self.text();
-  TIDAL_RETURN_IF_ERROR(runtime.TickBytes(static_cast<int64_t>(text.size())));
   if (bound[0].is_missing() || bound[0].is_none()) {
     if (sides != Sides::kRight) text = StripLeft(text);
     if (sides != Sides::kLeft) text = StripRight(text);
+    TIDAL_RETURN_IF_ERROR(runtime.TickScan(self.text().size() - text.size()));
     return runtime.NewString(std::string(text), MarkupOf(self));
   }
   TIDAL_ASSIGN_OR_RETURN(const std::string_view chars, TextArg(bound[0], "chars"));
+  TIDAL_RETURN_IF_ERROR(runtime.TickScan(text.size()));
   std::vector<char32_t> set;
   for (size_t pos = 0; pos < chars.size();) set.push_back(DecodeUtf8(chars, &pos));
-  TIDAL_RETURN_IF_ERROR(runtime.Tick(static_cast<int64_t>(set.size() / 8)));
+  TIDAL_RETURN_IF_ERROR(runtime.Tick(static_cast<int64_t>(set.size() / 8)));  // it is sorted
   std::sort(set.begin(), set.end());
   const auto in_set = [&set](char32_t code) {
     return std::binary_search(set.begin(), set.end(), code);
@@ -119,6 +120,7 @@ Result<Value> Justify(Runtime& runtime, const Value& self, const CallArgs& args,
   if (place == Place::kCenter) {
     TIDAL_ASSIGN_OR_RETURN(text, CenterText(&runtime, self.text(), width, fill));
   } else {
+    TIDAL_RETURN_IF_ERROR(runtime.TickScan(self.text().size()));
     const int64_t missing = std::max<int64_t>(width - self.string().Length(), 0);
     constexpr int64_t kMaxBytesPerCodePoint = 4;
     TIDAL_RETURN_IF_ERROR(
@@ -144,6 +146,7 @@ Result<Value> StringZfill(Runtime& runtime, const Value& self, const CallArgs& a
   TIDAL_ASSIGN_OR_RETURN(const auto bound, Bind(args, 1, {"width"}));
   TIDAL_ASSIGN_OR_RETURN(const int64_t width, IntArg(bound[0], "width"));
   TIDAL_RETURN_IF_ERROR(runtime.CheckSize(std::max<int64_t>(width, 0)));
+  TIDAL_RETURN_IF_ERROR(runtime.TickScan(self.text().size()));
   std::string text(self.text());
   const int64_t missing = std::max<int64_t>(width - self.string().Length(), 0);
   const bool has_sign = !text.empty() && (text[0] == '+' || text[0] == '-');
@@ -156,6 +159,7 @@ Result<Value> StringExpandtabs(Runtime& runtime, const Value& self, const CallAr
   TIDAL_ASSIGN_OR_RETURN(const int64_t tab, IntArgOr(bound[0], "tabsize", 8));
   TIDAL_RETURN_IF_ERROR(runtime.CheckSize(std::max<int64_t>(tab, 0)));
   const std::string_view text = self.text();
+  TIDAL_RETURN_IF_ERROR(runtime.TickScan(text.size()));
   std::string out;
   int64_t column = 0;
   for (size_t pos = 0; pos < text.size();) {

@@ -29,11 +29,11 @@ Result<int64_t> WindowBound(const Value& bound, int64_t otherwise, int64_t lengt
 Result<Window> MakeWindow(Runtime* runtime, const Value& self, const Value& start,
                           const Value& end) {
   const StringObject& string = self.string();
-  TIDAL_RETURN_IF_ERROR(runtime->TickBytes(static_cast<int64_t>(string.text.size())));
   Window window;
   window.text = string.text;
   window.valid = true;
   if (start.is_missing() && end.is_missing()) return window;
+  TIDAL_RETURN_IF_ERROR(runtime->TickScan(string.text.size()));
   const int64_t length = string.Length();
   TIDAL_ASSIGN_OR_RETURN(window.start, WindowBound(start, 0, length));
   TIDAL_ASSIGN_OR_RETURN(int64_t stop, WindowBound(end, length, length));
@@ -68,6 +68,7 @@ Result<int64_t> Search(Runtime* runtime, const Value& self, const CallArgs& args
   TIDAL_ASSIGN_OR_RETURN(const std::string_view sub, TextArg(search.sub, "sub"));
   if (!search.window.valid) return -1;
   const std::string_view text = search.window.text;
+  TIDAL_RETURN_IF_ERROR(runtime->TickScan(text.size()));
   const size_t at = from == From::kLeft ? FindText(text, sub, 0) : FindLastText(text, sub);
   if (at == std::string_view::npos) return -1;
   return search.window.start + CountCodePoints(text.substr(0, at));
@@ -84,6 +85,7 @@ Result<Value> MatchEnd(Runtime* runtime, const Value& self, const CallArgs& args
   TIDAL_ASSIGN_OR_RETURN(const SearchArgs search, BindSearch(runtime, self, args));
   const auto matches = [&](const Value& candidate) -> Result<bool> {
     TIDAL_ASSIGN_OR_RETURN(const std::string_view sub, TextArg(candidate, "prefix or suffix"));
+    TIDAL_RETURN_IF_ERROR(runtime->TickCopy(sub.size()));
     if (!search.window.valid) return false;
     return from == From::kLeft ? search.window.text.substr(0, sub.size()) == sub
                                : search.window.text.ends_with(sub);
@@ -199,7 +201,7 @@ Result<Value> Split(Runtime* runtime, const Value& self, const CallArgs& args, F
   TIDAL_ASSIGN_OR_RETURN(int64_t limit, IntArgOr(bound[1], "maxsplit", -1));
   limit = std::max<int64_t>(limit, -1);
   const std::string_view text = self.text();
-  TIDAL_RETURN_IF_ERROR(runtime->TickBytes(static_cast<int64_t>(text.size())));
+  TIDAL_RETURN_IF_ERROR(runtime->TickScan(text.size()));
   PieceList pieces(runtime, self);
   if (bound[0].is_missing() || bound[0].is_none()) {
     TIDAL_RETURN_IF_ERROR(from == From::kLeft ? SplitAtSpace(text, limit, &pieces)
@@ -220,7 +222,7 @@ Result<Value> Partition(Runtime* runtime, const Value& self, const CallArgs& arg
   TIDAL_ASSIGN_OR_RETURN(const std::string_view separator, TextArg(bound[0], "sep"));
   if (separator.empty()) return InvalidArgument("expected a separator to split at, found ''");
   const std::string_view text = self.text();
-  TIDAL_RETURN_IF_ERROR(runtime->TickBytes(static_cast<int64_t>(text.size())));
+  TIDAL_RETURN_IF_ERROR(runtime->TickScan(text.size()));
   const size_t at =
       from == From::kLeft ? FindText(text, separator, 0) : FindLastText(text, separator);
   PieceList pieces(runtime, self);
@@ -243,6 +245,7 @@ Result<Value> StringCount(Runtime& runtime, const Value& self, const CallArgs& a
   TIDAL_ASSIGN_OR_RETURN(const std::string_view sub, TextArg(search.sub, "sub"));
   if (!search.window.valid) return Value::Int(0);
   const std::string_view text = search.window.text;
+  TIDAL_RETURN_IF_ERROR(runtime.TickScan(text.size()));
   if (sub.empty()) return Value::Int(CountCodePoints(text) + 1);
   int64_t count = 0;
   for (size_t at = FindText(text, sub, 0); at != std::string_view::npos;
@@ -323,7 +326,7 @@ Result<Value> StringSplit(Runtime& runtime, const Value& self, const CallArgs& a
 
 Result<Value> StringSplitlines(Runtime& runtime, const Value& self, const CallArgs& args) {
   TIDAL_ASSIGN_OR_RETURN(const auto bound, Bind(args, 0, {"keepends"}));
-  TIDAL_RETURN_IF_ERROR(runtime.TickBytes(static_cast<int64_t>(self.text().size())));
+  TIDAL_RETURN_IF_ERROR(runtime.TickScan(self.text().size()));
   PieceList pieces(&runtime, self);
   const LineEnds ends = IsTrue(bound[0]) ? LineEnds::kKeep : LineEnds::kDrop;
   for (const std::string_view line : SplitLines(self.text(), ends)) {
