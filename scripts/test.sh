@@ -77,20 +77,24 @@ demo_answers() {
   grep -q "Golden Eagle" <<<"$answer"
 }
 
-export TIDAL_MODELS_DIR=$models_dir
-export UBSAN_OPTIONS=print_stacktrace=1
-step "packages" "$root/scripts/install_deps.sh"
-step "model" "$root/scripts/fetch_models.sh" "$models_dir" smollm2
-step "checkers" python3 "$root/tools/checks_test.py"
-step "format" "$root/tools/check_format.sh"
-step "layers" python3 "$root/tools/check_layers.py"
-step "words" "$root/tools/check_words.sh"
-step "build" build_preset release || finish
-step "docs" python3 "$root/tools/check_docs.py" --tidal "$root/build/tidal"
-step "tests" run_tests release
-step "demo" demo_answers
-if ! $quick; then
-  step "address and undefined behaviour sanitizers" sanitized_tests asan "${asan_tests[@]}"
-  step "thread sanitizer" sanitized_tests tsan "${tsan_tests[@]}"
-fi
-finish
+main() {  # a function, so that all of the script is read before a checkout can change it
+  export TIDAL_MODELS_DIR=$models_dir
+  export UBSAN_OPTIONS=print_stacktrace=1
+  step "packages" "$root/scripts/install_deps.sh"
+  step "model" "$root/scripts/fetch_models.sh" "$models_dir" smollm2
+  step "checkers" python3 "$root/tools/checks_test.py"
+  step "format" "$root/tools/check_format.sh"
+  step "layers" python3 "$root/tools/check_layers.py"
+  step "words" "$root/tools/check_words.sh"
+  step "build" build_preset release || finish
+  step "docs" python3 "$root/tools/check_docs.py" --tidal "$root/build/tidal"
+  step "tests" run_tests release
+  step "demo" demo_answers
+  if ! $quick; then
+    step "address and undefined behaviour sanitizers" sanitized_tests asan "${asan_tests[@]}"
+    step "thread sanitizer" sanitized_tests tsan "${tsan_tests[@]}"
+  fi
+  finish
+}
+
+main

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # In pieces, so that the patterns do not find themselves.
-paths='(^|[^[:alnum:]_.$})-])/(wor''k|roo''t|far''m|home/[a-z]+)(/|[^[:alnum:]_/-]|$)'
+paths='(^|[^[:alnum:]_.$})-])/(wor''k|roo''t|far''m)(/|[^[:alnum:]_/-]|$)'
 hosts='py''pi\.(org|python)|python''hosted|deb\.deb''ian|(registry\.)?npm''js\.|crates\.i''o|hugging''face\.co/'
 unfinished='\b(TO''DO|FIX''ME|XX''X|HA''CK)\b'
 
