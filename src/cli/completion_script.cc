@@ -1,0 +1,215 @@
+#include "cli/completion_script.h"
+
+#include <fmt/format.h>
+#include <string_view>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "cli/arguments.h"
+
+namespace tidal {
+namespace {
+
+// What follows an option: nothing, one of some words, a file, or anything else.
+enum class ValueKind : uint8_t { kNone, kChoice, kFile, kOther };
+
+struct CompletedOption {
+  std::vector<std::string> names;  // with their dashes
+  std::string help;                // of the first line
+  ValueKind kind = ValueKind::kNone;
+  std::vector<std::string> choices;
+};
+
+struct CompletedCommand {
+  std::string name;
+  std::string help;
+  std::vector<CompletedOption> options;
+  ValueKind positional = ValueKind::kNone;
+  std::vector<std::string> positional_choices;
+};
+
+// The metavar tells the kind: "a|b" are choices, "FILE" is a file.
+ValueKind KindOf(const CLI::Option& option, std::vector<std::string>* choices) {
+  const std::string metavar = option.get_type_name();
+  if (option.get_items_expected_max() == 0) return ValueKind::kNone;
+  if (metavar.find("FILE") != std::string::npos) return ValueKind::kFile;
+  if (metavar.find('|') == std::string::npos || metavar.find('(') != std::string::npos)
+    return ValueKind::kOther;
+  *choices = SplitAt(metavar, '|');
+  return ValueKind::kChoice;
+}
+
+CompletedCommand Describe(const CLI::App& app) {
+  CompletedCommand command;
+  command.name = app.get_name();
+  command.help = app.get_description();
+  for (const CLI::Option* option : app.get_options()) {
+    if (option->get_positional()) {
+      command.positional = KindOf(*option, &command.positional_choices);
+      continue;
+    }
+    CompletedOption completed;
+    for (const std::string& name : option->get_snames()) completed.names.push_back("-" + name);
+    for (const ShortName& name : MultiLetterNames())
+      if (option->check_lname(std::string(name.long_name.substr(2))))
+        completed.names.emplace_back(name.short_name);
+    for (const std::string& name : option->get_lnames()) completed.names.push_back("--" + name);
+    completed.help = option->get_description();
+    completed.kind = KindOf(*option, &completed.choices);
+    command.options.push_back(std::move(completed));
+  }
+  return command;
+}
+
+std::string Join(const std::vector<std::string>& words, std::string_view separator) {
+  return fmt::format("{}", fmt::join(words, separator));
+}
+
+// In single quotes for a shell, with what zsh's _arguments takes for its own left out.
+std::string QuotedHelp(std::string_view help) {
+  std::string quoted = "'";
+  for (const char c : help) {
+    if (c == '\'')
+      quoted += "'\\''";
+    else if (c == '[' || c == ']')
+      quoted += c == '[' ? "(" : ")";
+    else if (c == ':')
+      quoted += ";";
+    else
+      quoted += c;
+  }
+  return quoted + "'";
+}
+
+std::string BashScript(const std::vector<CompletedCommand>& commands) {
+  std::vector<std::string> names;
+  std::string cases;
+  for (const CompletedCommand& command : commands) {
+    names.push_back(command.name);
+    std::vector<std::string> flags;
+    std::string values;
+    for (const CompletedOption& option : command.options) {
+      flags.insert(flags.end(), option.names.begin(), option.names.end());
+      if (option.kind == ValueKind::kNone) continue;
+      std::string reply = "return";  // anything: nothing to offer
+      if (option.kind == ValueKind::kFile) reply = "COMPREPLY=($(compgen -f -- \"$word\")); return";
+      if (option.kind == ValueKind::kChoice)
+        reply = fmt::format("COMPREPLY=($(compgen -W '{}' -- \"$word\")); return",
+                            Join(option.choices, " "));
+      values += fmt::format("        {}) {} ;;\n", Join(option.names, "|"), reply);
+    }
+    std::string rest = "COMPREPLY=()";
+    if (command.positional == ValueKind::kFile) rest = "COMPREPLY=($(compgen -f -- \"$word\"))";
+    if (command.positional == ValueKind::kChoice)
+      rest = fmt::format("COMPREPLY=($(compgen -W '{}' -- \"$word\"))",
+                         Join(command.positional_choices, " "));
+    cases += fmt::format(
+        "    {})\n      case \"$previous\" in\n{}      esac\n      if [[ $word == -* ]]; then\n"
+        "        COMPREPLY=($(compgen -W '{}' -- \"$word\"))\n      else\n        {}\n      fi "
+        ";;\n",
+        command.name, values, Join(flags, " "), rest);
+  }
+  return fmt::format(
+      "# bash completion for tidal: source <(tidal completion bash)\n"
+      "_tidal() {{\n"
+      "  local word=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD-1]}}\n"
+      "  COMPREPLY=()\n"
+      "  if [[ $COMP_CWORD -eq 1 ]]; then\n"
+      "    COMPREPLY=($(compgen -W '{} --help --version' -- \"$word\"))\n"
+      "    return\n"
+      "  fi\n"
+      "  case \"${{COMP_WORDS[1]}}\" in\n{}  esac\n"
+      "}}\n"
+      "complete -o filenames -F _tidal tidal\n",
+      Join(names, " "), cases);
+}
+
+std::string ZshScript(const std::vector<CompletedCommand>& commands) {
+  std::string names;
+  std::string cases;
+  for (const CompletedCommand& command : commands) {
+    names += fmt::format("    {}':'{}\n", command.name, QuotedHelp(command.help));
+    cases += fmt::format("      {})\n        _arguments", command.name);
+    for (const CompletedOption& option : command.options) {
+      std::string action;
+      if (option.kind == ValueKind::kFile) action = "':file:_files'";
+      if (option.kind == ValueKind::kOther) action = "':value:'";
+      if (option.kind == ValueKind::kChoice)
+        action = fmt::format("':value:({})'", Join(option.choices, " "));
+      for (const std::string& name : option.names)
+        cases +=
+            fmt::format(" \\\n          '{}''['{}']'{}", name, QuotedHelp(option.help), action);
+    }
+    if (command.positional == ValueKind::kFile) cases += " \\\n          '1:file:_files'";
+    if (command.positional == ValueKind::kChoice)
+      cases += fmt::format(" \\\n          '1:value:({})'", Join(command.positional_choices, " "));
+    cases += "\n        ;;\n";
+  }
+  return fmt::format(
+      "#compdef tidal\n"
+      "# zsh completion for tidal: source <(tidal completion zsh)\n"
+      "_tidal() {{\n"
+      "  local -a commands\n"
+      "  commands=(\n{}  )\n"
+      "  if (( CURRENT == 2 )); then\n"
+      "    _describe command commands\n"
+      "    return\n"
+      "  fi\n"
+      "  local chosen=$words[2]\n"
+      "  shift words\n"
+      "  (( CURRENT-- ))\n"
+      "  case $chosen in\n{}  esac\n"
+      "}}\n"
+      "compdef _tidal tidal\n",
+      names, cases);
+}
+
+std::string FishScript(const std::vector<CompletedCommand>& commands) {
+  std::string script =
+      "# fish completion for tidal: tidal completion fish | source\n"
+      "complete -c tidal -f\n";
+  for (const CompletedCommand& command : commands) {
+    script += fmt::format("complete -c tidal -n __fish_use_subcommand -a {} -d {}\n", command.name,
+                          QuotedHelp(command.help));
+    const std::string when =
+        fmt::format("complete -c tidal -n '__fish_seen_subcommand_from {}'", command.name);
+    for (const CompletedOption& option : command.options) {
+      script += when;
+      for (const std::string& name : option.names) {
+        const bool is_long = name.starts_with("--");
+        // -s takes one letter; more of them after one dash are an "old" option.
+        const char* kind = is_long ? "-l" : (name.size() == 2 ? "-s" : "-o");
+        script += fmt::format(" {} {}", kind, name.substr(is_long ? 2 : 1));
+      }
+      if (option.kind == ValueKind::kFile) script += " -r -F";
+      if (option.kind == ValueKind::kOther) script += " -x";
+      if (option.kind == ValueKind::kChoice)
+        script += fmt::format(" -x -a '{}'", Join(option.choices, " "));
+      script += fmt::format(" -d {}\n", QuotedHelp(option.help));
+    }
+    if (command.positional == ValueKind::kFile) script += when + " -F\n";
+    if (command.positional == ValueKind::kChoice)
+      script += when + fmt::format(" -a '{}'\n", Join(command.positional_choices, " "));
+  }
+  return script;
+}
+
+}  // namespace
+
+std::string CompletionScript(const CLI::App& root, Shell shell) {
+  std::vector<CompletedCommand> commands;
+  for (const CLI::App* app : root.get_subcommands([](const CLI::App*) { return true; }))
+    commands.push_back(Describe(*app));
+  switch (shell) {
+    case Shell::kBash:
+      return BashScript(commands);
+    case Shell::kZsh:
+      return ZshScript(commands);
+    case Shell::kFish:
+      return FishScript(commands);
+  }
+  return "";
+}
+
+}  // namespace tidal

@@ -1,0 +1,118 @@
+#include "cli/model_options.h"
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <limits>
+
+#include "cli/arguments.h"
+#include "cli/progress_bar.h"
+
+namespace tidal {
+namespace {
+
+constexpr int32_t kMaxInt = std::numeric_limits<int32_t>::max();
+constexpr int32_t kMaxThreads = 1024;
+constexpr int32_t kMaxBatchTokens = 65536;
+
+// cpu, cuda or cuda:N. Whether this build has it is the engine's to say.
+Result<std::string> ParseDevice(const std::string& flag, const std::string& text) {
+  if (text == "cpu" || text == "cuda") return text;
+  constexpr std::string_view kNumbered = "cuda:";
+  if (text.starts_with(kNumbered) &&
+      ParseInt(flag, std::string_view(text).substr(kNumbered.size()), {0, kMaxInt}).ok())
+    return text;
+  return InvalidArgument("{} is \"{}\", expected cpu, cuda or cuda:N", flag, text);
+}
+
+void AddRunOptions(CLI::App* app, ModelOptions* options) {
+  EngineOptions* engine = &options->engine;
+  AddInt(app,
+         {"-t,--threads", "N", "Threads to compute with (default: the cores this process may use)"},
+         &engine->num_threads, {1, kMaxThreads});
+  AddValue<std::string>(
+      app, {"--device", "cpu|cuda|cuda:N", "Where to run: this version has cpu (default: cpu)"},
+      &engine->device, ParseDevice);
+  AddValue<Isa>(app,
+                {"--isa", "auto|portable|avx2|avx512",
+                 "Instruction set of the CPU kernels (default: auto, the best this machine has)"},
+                &engine->isa, ParseIsa);
+  AddValue<Precision>(
+      app,
+      {"--precision", "fast|f32",
+       "fast may round activations to 8 bits in matrix products; f32 is plain float32 throughout "
+       "(default: fast)"},
+      &engine->precision, ParsePrecision);
+  AddInt(app, {"-b,--batch-size", "N", "Most prompt tokens taken into one step (default: 2048)"},
+         &options->batch_tokens, {1, kMaxBatchTokens});
+  AddInt(app,
+         {"--ubatch-size", "N",
+          "The same, known from llama.cpp; the smaller of the two counts (default: 512)"},
+         &options->ubatch_tokens, {1, kMaxBatchTokens});
+}
+
+void AddCacheOptions(CLI::App* app, EngineOptions* engine) {
+  AddInt(app,
+         {"-c,--ctx-size", "N",
+          "Tokens that the context holds, prompt and answer together (default: 0, as many as the "
+          "model was trained with and memory allows)"},
+         &engine->ctx_size, {0, kMaxInt});
+  AddValue<CacheType>(
+      app, {"--cache-type-k", "f32|f16|bf16|q8_0", "How the cache stores keys (default: f16)"},
+      &engine->k_cache_type, ParseCacheType);
+  AddValue<CacheType>(
+      app, {"--cache-type-v", "f32|f16|bf16|q8_0", "How the cache stores values (default: f16)"},
+      &engine->v_cache_type, ParseCacheType);
+}
+
+}  // namespace
+
+void AddModelPath(CLI::App* app, std::string* path) {
+  SetHeading(app, "Model");
+  AddText(
+      app,
+      {"-m,--model", "FILE", "The model, a GGUF file (of a split one: the part -00001-of-0000N)",
+       Presence::kRequired},
+      path);
+}
+
+void AddModelOptions(CLI::App* app, ModelOptions* options) {
+  AddModelPath(app, &options->engine.model_path);
+  AddCacheOptions(app, &options->engine);
+  AddRunOptions(app, options);
+}
+
+void AddAttentionOption(CLI::App* app, AttentionPlan* plan) {
+  SetHeading(app, "Model");
+  AddValue<AttentionPlan>(
+      app,
+      {"--attention", "PLAN",
+       "What the layers of a decoded token read; this version has full, everything "
+       "(default: full)"},
+      plan, [](const std::string& flag, const std::string& text) -> Result<AttentionPlan> {
+        Result<AttentionPlan> parsed = AttentionPlan::Parse(text);
+        if (!parsed.ok()) return parsed.status().Annotate(flag);
+        return parsed;
+      });
+}
+
+Result<LoadedEngine> LoadEngine(const Console& console, const ModelOptions& options,
+                                int32_t max_sequences) {
+  EngineOptions engine_options = options.engine;
+  engine_options.max_batch_tokens = std::min(options.batch_tokens, options.ubatch_tokens);
+  engine_options.max_sequences = max_sequences;
+  ProgressBar bar(console, "Loading " + BaseName(engine_options.model_path));
+  const auto start = std::chrono::steady_clock::now();
+  TIDAL_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine,
+                         Engine::Create(engine_options, [&bar](double fraction, const char* what) {
+                           bar.Update(fraction, what);
+                         }));
+  const std::chrono::duration<double, std::milli> load = std::chrono::steady_clock::now() - start;
+  return LoadedEngine{std::move(engine), load.count()};
+}
+
+std::string BaseName(const std::string& path) {
+  return std::filesystem::path(path).filename().string();
+}
+
+}  // namespace tidal

@@ -1,0 +1,47 @@
+// Options of every command that runs a model, and the engine made of them.
+#ifndef TIDAL_CLI_MODEL_OPTIONS_H_
+#define TIDAL_CLI_MODEL_OPTIONS_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cli/console.h"
+#include "engine/engine.h"
+
+namespace CLI {
+class App;
+}  // namespace CLI
+
+namespace tidal {
+
+struct ModelOptions {
+  EngineOptions engine;
+  // -b and -ub: a step takes the smaller of the two.
+  int32_t batch_tokens = 2048;
+  int32_t ubatch_tokens = 512;
+};
+
+// Declares -m.
+void AddModelPath(CLI::App* app, std::string* path);
+// Declares -m and how the model is run: context, threads, device, instruction set, precision, cache
+// types, batch.
+void AddModelOptions(CLI::App* app, ModelOptions* options);
+// Declares --attention with one plan.
+void AddAttentionOption(CLI::App* app, AttentionPlan* plan);
+
+struct LoadedEngine {
+  std::unique_ptr<Engine> engine;
+  double load_ms = 0;
+};
+
+// Loads with a progress bar. Errors: those of Engine::Create. `max_sequences` as in EngineOptions.
+Result<LoadedEngine> LoadEngine(const Console& console, const ModelOptions& options,
+                                int32_t max_sequences = 1);
+
+// The last part of a path, for people.
+std::string BaseName(const std::string& path);
+
+}  // namespace tidal
+
+#endif  // TIDAL_CLI_MODEL_OPTIONS_H_

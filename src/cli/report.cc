@@ -1,0 +1,106 @@
+#include "cli/report.h"
+
+#include <charconv>
+#include <cmath>
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include "base/system_memory.h"
+#include "cli/model_options.h"
+
+namespace tidal {
+
+using Json = nlohmann::ordered_json;
+
+std::string DumpLine(const Json& value) {
+  return value.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+Json ShortNumber(float value) {
+  if (!std::isfinite(value)) return nullptr;
+  // The shortest text of the float, read as a double, is printed as that text again.
+  const std::string text = fmt::format("{}", value);
+  double shortest = value;
+  std::from_chars(text.data(), text.data() + text.size(), shortest);
+  return shortest;
+}
+
+double Rounded(double value, int decimals) {
+  const double scale = std::pow(10.0, decimals);
+  return std::round(value * scale) / scale;
+}
+
+Json TopJson(std::span<const TokenLogprob> top) {
+  Json list = Json::array();
+  for (const TokenLogprob& entry : top)
+    list.push_back(Json::array({entry.id, ShortNumber(entry.logprob)}));
+  return list;
+}
+
+Json TimingsJson(double load_ms, const Timings& timings) {
+  return {{"load_ms", Rounded(load_ms, 3)},
+          {"prompt_n", timings.prompt_tokens},
+          {"prompt_ms", Rounded(timings.prompt_ms, 3)},
+          {"predicted_n", timings.predicted_tokens},
+          {"predicted_ms", Rounded(timings.predicted_ms, 3)}};
+}
+
+Json AttentionJson(const AttentionPlan& plan, const Timings& timings) {
+  const int32_t steps = std::max(timings.predicted_tokens - 1, 0);
+  // Step i of a request reads the prompt and the first i answer tokens: the mean of an arithmetic
+  // series.
+  const double mean_kv_len = steps == 0 ? 0 : timings.prompt_tokens + (steps + 1) / 2.0;
+  return {{"plan", plan.ToString()},
+          {"tokens_attended", {{"full", mean_kv_len}}},
+          {"selected_mass", {{"mean", 1.0}, {"min", 1.0}}},
+          {"steps", {{"full", steps}, {"sparse", 0}}}};
+}
+
+double TokensPerSecond(int64_t tokens, double ms) {
+  return ms > 0 ? static_cast<double>(tokens) * 1000 / ms : 0;
+}
+
+double DecodeTokensPerSecond(const Timings& timings) {
+  return TokensPerSecond(std::max(timings.predicted_tokens - 1, 0), timings.predicted_ms);
+}
+
+std::string StatsTable(const RunStats& stats) {
+  const Engine& engine = *stats.engine;
+  const ModelConfig& config = engine.model().config();
+  const Timings& timings = stats.timings;
+  const MemoryUse memory = engine.memory();
+  const std::string name =
+      config.name.empty() ? BaseName(engine.model().gguf().path()) : config.name;
+  std::string table;
+  const auto row = [&table](const char* what, const std::string& value) {
+    table += fmt::format("{:<8}  {}\n", what, value);
+  };
+  row("model",
+      fmt::format("{}, {}, {:.4g} M parameters, loaded in {:.0f} ms", name, config.architecture,
+                  static_cast<double>(engine.model().num_parameters()) / 1e6, stats.load_ms));
+  row("plan", fmt::format("{}, {} threads, {}, seed {}", stats.plan.ToString(),
+                          engine.num_threads(), NameOf(engine.isa()), stats.seed));
+  const int32_t computed = timings.prompt_tokens - timings.reused_tokens;
+  std::string prompt = fmt::format("{:>6} tokens in {:>9.1f} ms  {:>8.1f} tokens/s", computed,
+                                   timings.prompt_ms, TokensPerSecond(computed, timings.prompt_ms));
+  if (timings.reused_tokens > 0)
+    prompt += fmt::format("  ({} more were in the cache)", timings.reused_tokens);
+  row("prompt", prompt);
+  const int32_t steps = std::max(timings.predicted_tokens - 1, 0);
+  row("decode", fmt::format("{:>6} tokens in {:>9.1f} ms  {:>8.1f} tokens/s", steps,
+                            timings.predicted_ms, DecodeTokensPerSecond(timings)));
+  row("memory",
+      fmt::format("{} at most; weights {} in the file and {} repacked, cache {} for {} tokens",
+                  FormatBytes(PeakResidentBytes()), FormatBytes(memory.file_bytes),
+                  FormatBytes(memory.weight_bytes), FormatBytes(memory.kv_bytes),
+                  engine.ctx_size()));
+  return table;
+}
+
+int64_t PeakResidentBytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<int64_t>(usage.ru_maxrss) * 1024;
+}
+
+}  // namespace tidal
