@@ -247,14 +247,14 @@ void CpuAttention::AttendBlocks(const Tile& tile, int32_t begin, int32_t end,
         .num_tokens = num_tokens,
         .head_dim = head_dim_,
         .prefetch = page + layout_.v().rows_offset,
-        .prefetch_row_bytes = layout_.v().row_bytes};
+        .prefetch_bytes = num_tokens * layout_.v().row_bytes};
     const CacheBlock values = {
         .rows = page + layout_.v().rows_offset,
         .scales = reinterpret_cast<const uint16_t*>(page + layout_.v().scales_offset),
         .num_tokens = num_tokens,
         .head_dim = head_dim_,
         .prefetch = next_page + (next_page != nullptr ? layout_.k().rows_offset : 0),
-        .prefetch_row_bytes = next_page != nullptr ? layout_.k().row_bytes : 0};
+        .prefetch_bytes = next_page != nullptr ? kBlockTokens * layout_.k().row_bytes : 0};
     AttendBlock(tile, keys, values, scratch);
     page = next_page;
   }

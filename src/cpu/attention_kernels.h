@@ -49,10 +49,9 @@ struct CacheBlock {
   const uint16_t* scales;  // q8_0: [num_tokens][ceil(head_dim / 32)]
   int32_t num_tokens;      // 1 .. kBlockTokens
   int32_t head_dim;
-  // What to ask the memory for meanwhile: `num_tokens` rows of prefetch_row_bytes; 0 bytes:
-  // nothing.
+  // What to ask the memory for meanwhile, spread over the kernel's time: the block that comes next.
   const uint8_t* prefetch;
-  int64_t prefetch_row_bytes;
+  int64_t prefetch_bytes;
 };
 
 // Running softmax of some query rows. Row r has seen: max[r] (-inf: nothing), sum[r] of e^(score -
@@ -88,8 +87,8 @@ struct AttentionKernels {
 
   // Turns scores into probs, [num_rows][kBlockTokens] in place: e^(score - new max) for the first
   // visible[r] tokens, 0 for the others below num_tokens. Updates the state; alpha[r] is what the
-  // earlier sums are multiplied by (1 where nothing is visible). REQUIRES: 0 <= visible[r] <=
-  // num_tokens.
+  // earlier sums are multiplied by (1 where nothing is visible).
+  // REQUIRES: 0 <= visible[r] <= num_tokens.
   void (*softmax)(float* scores, const int32_t* visible, int32_t num_rows, int32_t num_tokens,
                   const SoftmaxState& state, float* alpha);
 

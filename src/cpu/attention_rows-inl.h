@@ -72,10 +72,23 @@ class BlockRows<Q8Row> {
   float scales_[kBlockTokens * kMaxHeadDim / kCacheQuantGroup];
 };
 
-TIDAL_INLINE void PrefetchRows(const CacheBlock& block, int64_t first, int64_t count) {
-  const uint8_t* p = block.prefetch + first * block.prefetch_row_bytes;
-  for (int64_t i = 0; i < count * block.prefetch_row_bytes; i += 64) Prefetch(p + i);
-}
+// Asks for a block's prefetch evenly over the kernel's work: requests in bursts fill the core's
+// miss buffers, and then its own loads wait.
+class Prefetcher {
+ public:
+  // `work` is the sum of what Step will be given.
+  Prefetcher(const CacheBlock& block, int64_t work)
+      : next_(block.prefetch), rate_((block.prefetch_bytes * kLine / 64 + work - 1) / work) {}
+  TIDAL_INLINE_MEMBER void Step(int64_t work) {
+    for (due_ += rate_ * work; due_ >= kLine; due_ -= kLine, next_ += 64) Prefetch(next_);
+  }
+
+ private:
+  static constexpr int64_t kLine = 1 << 20;  // one cache line, as a fixed-point number
+  const uint8_t* next_;
+  int64_t rate_;
+  int64_t due_ = 0;
+};
 
 // Query rows are taken in groups whose sums fit in registers together, of as equal sizes as can be.
 static constexpr int kMaxGroupRows = kVectorRegisters >= 32 ? 8 : 6;
@@ -151,59 +164,87 @@ constexpr int TokensAtATime() {
   return kRows == 1 ? 8 : kRows <= 3 ? 4 : 2;
 }
 
+// sums[i][j] += a(i) * b(j). The smaller side is loaded first and kept, the other is streamed, so
+// that it all fits in registers.
+template <int kA, int kB, typename A, typename B>
+TIDAL_INLINE void AddProducts(const B& b, const A& a, F32 (&sums)[kA][kB]) {
+  if constexpr (kA < kB) {
+    F32 kept[kA];
+#pragma GCC unroll 8
+    for (int i = 0; i < kA; ++i) kept[i] = a(i);
+#pragma GCC unroll 8
+    for (int j = 0; j < kB; ++j) {
+      const F32 streamed = InRegister(b(j));
+#pragma GCC unroll 8
+      for (int i = 0; i < kA; ++i) sums[i][j] = MulAdd(kept[i], streamed, sums[i][j]);
+    }
+  } else {
+    F32 kept[kB];
+#pragma GCC unroll 8
+    for (int j = 0; j < kB; ++j) kept[j] = b(j);
+#pragma GCC unroll 8
+    for (int i = 0; i < kA; ++i) {
+      const F32 streamed = InRegister(a(i));
+#pragma GCC unroll 8
+      for (int j = 0; j < kB; ++j) sums[i][j] = MulAdd(streamed, kept[j], sums[i][j]);
+    }
+  }
+}
+
+// Scores are reduced kLanes at a time; the sums of tokens i and i + kLanes / 2 of such a run make a
+// pair (FoldPair). The first token of a pair:
+TIDAL_INLINE constexpr int FirstOfPair(int pair) {
+  return pair + pair / (kLanes / 2) * (kLanes / 2);
+}
+
 template <int kRows, typename Rows>
 static void ScoreGroup(const CacheBlock& keys, const Rows& rows, const float* packed, float* scores,
-                       bool prefetch) {
+                       Prefetcher* prefetcher) {
   constexpr int kTokens = TokensAtATime<kRows>();
   const int64_t head_dim = keys.head_dim;
   const int64_t whole = head_dim / kLanes * kLanes;
-  for (int t0 = 0; t0 < keys.num_tokens; t0 += kLanes) {
-    F32 folded[kRows][kLanes / 2];
-    for (int i = 0; i < kLanes / 2; i += kTokens / 2) {
-      decltype(rows.At(0)) k[kTokens];
+  const int last = keys.num_tokens - 1;
+  const int pairs = (keys.num_tokens + kLanes - 1) / kLanes * kLanes / 2;
+  // Sums over the lanes wait until the end: done at once, their long chains overlap.
+  F32 folded[kRows][kBlockTokens / 2];
+  for (int pair = 0; pair < pairs; pair += kTokens / 2) {
+    decltype(rows.At(0)) k[kTokens];
+#pragma GCC unroll 8
+    for (int j = 0; j < kTokens; ++j) {
+      const int t = FirstOfPair(pair + j / 2) + j % 2 * (kLanes / 2);
+      k[j] = rows.At(t < last ? t : last);
+    }
+    prefetcher->Step(kRows * kTokens);
+    F32 sums[kRows][kTokens];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+      for (int j = 0; j < kTokens; ++j) sums[r][j] = ZeroF();
+    }
+    const float* q = packed;
+    for (int64_t d = 0; d < whole; d += kLanes, q += kRows * kLanes) {
+      AddProducts([&](int j) TIDAL_INLINE_MEMBER { return k[j].Load(d); },
+                  [&](int r) TIDAL_INLINE_MEMBER { return LoadU(q + r * kLanes); }, sums);
+    }
+    if (whole < head_dim) {
+      const int lanes = (int)(head_dim - whole);
 #pragma GCC unroll 8
       for (int j = 0; j < kTokens; ++j) {
-        const int t = t0 + FirstOfPair(i + j / 2) + j % 2 * 4;
-        k[j] = rows.At(t < keys.num_tokens ? t : keys.num_tokens - 1);
-      }
-      if (prefetch && t0 + 2 * i < keys.num_tokens) PrefetchRows(keys, t0 + 2 * i, kTokens);
-      F32 sums[kRows][kTokens];
+        const F32 key = k[j].LoadPart(whole, lanes);
 #pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
-        for (int j = 0; j < kTokens; ++j) sums[r][j] = ZeroF();
-      }
-      const float* q = packed;
-      for (int64_t d = 0; d < whole; d += kLanes, q += kRows * kLanes) {
-        F32 key[kTokens];
-#pragma GCC unroll 8
-        for (int j = 0; j < kTokens; ++j) key[j] = k[j].Load(d);
-#pragma GCC unroll 8
-        for (int r = 0; r < kRows; ++r) {
-          const F32 query = LoadU(q + r * kLanes);
-#pragma GCC unroll 8
-          for (int j = 0; j < kTokens; ++j) sums[r][j] = MulAdd(query, key[j], sums[r][j]);
-        }
-      }
-      if (whole < head_dim) {
-        const int lanes = (int)(head_dim - whole);
-#pragma GCC unroll 8
-        for (int j = 0; j < kTokens; ++j) {
-          const F32 key = k[j].LoadPart(whole, lanes);
-#pragma GCC unroll 8
-          for (int r = 0; r < kRows; ++r)
-            sums[r][j] = MulAdd(LoadU(q + r * kLanes), key, sums[r][j]);
-        }
-      }
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
-        for (int j = 0; j < kTokens; j += 2)
-          folded[r][i + j / 2] = FoldPair(sums[r][j], sums[r][j + 1]);
+        for (int r = 0; r < kRows; ++r) sums[r][j] = MulAdd(LoadU(q + r * kLanes), key, sums[r][j]);
       }
     }
 #pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) StoreU(scores + r * kBlockTokens + t0, ReduceFolded(folded[r]));
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+      for (int j = 0; j < kTokens; j += 2)
+        folded[r][pair + j / 2] = FoldPair(sums[r][j], sums[r][j + 1]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int pair = 0; pair < pairs; pair += kLanes / 2)
+      StoreU(scores + r * kBlockTokens + 2 * pair, ReduceFolded(folded[r] + pair));
   }
 }
 
@@ -211,16 +252,17 @@ template <typename Row>
 static void ScoreRows(const CacheBlock& keys, const float* packed, int32_t num_rows,
                       float* scores) {
   const BlockRows<Row> rows(keys);
+  Prefetcher prefetcher(keys, num_rows * keys.num_tokens);
   ForEachGroup(num_rows, [&]<int kRows>(int row) {
     ScoreGroup<kRows>(keys, rows, packed + row * PaddedHeadDim(keys.head_dim),
-                      scores + row * kBlockTokens, row == 0);
+                      scores + row * kBlockTokens, &prefetcher);
   });
 }
 
 // Adds to the elements from d on of every row of the group, kVectors vectors at a time.
 template <int kRows, int kVectors, typename Rows>
 static void MixColumns(const CacheBlock& values, const Rows& rows, const float* probs,
-                       const float* alpha, int64_t d, float* out, bool prefetch) {
+                       const float* alpha, int64_t d, float* out, Prefetcher* prefetcher) {
   const int64_t stride = PaddedHeadDim(values.head_dim);
   const int64_t left = values.head_dim - d;
   F32 sums[kRows][kVectors];
@@ -231,28 +273,24 @@ static void MixColumns(const CacheBlock& values, const Rows& rows, const float* 
     for (int v = 0; v < kVectors; ++v)
       sums[r][v] = Mul(LoadU(out + r * stride + d + v * kLanes), factor);
   }
+  Prefetcher local = *prefetcher;  // in registers
   for (int64_t t = 0; t < values.num_tokens; ++t) {
     const auto row = rows.At(t);
-    if (prefetch) PrefetchRows(values, t, 1);
-    F32 value[kVectors];
-#pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) {
-      // Only a lone vector can be the partial one at the end of a row.
-      value[v] =
-          kVectors > 1 || left >= kLanes ? row.Load(d + v * kLanes) : row.LoadPart(d, (int)left);
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      const F32 prob = Set1(probs[r * kBlockTokens + t]);
-#pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) sums[r][v] = MulAdd(prob, value[v], sums[r][v]);
-    }
+    local.Step(kRows * kVectors);
+    AddProducts(
+        [&](int v) TIDAL_INLINE_MEMBER {
+          // Only a lone vector can be the partial one at the end of a row.
+          return kVectors > 1 || left >= kLanes ? row.Load(d + v * kLanes)
+                                                : row.LoadPart(d, (int)left);
+        },
+        [&](int r) TIDAL_INLINE_MEMBER { return Set1(probs[r * kBlockTokens + t]); }, sums);
   }
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) StoreU(out + r * stride + d + v * kLanes, sums[r][v]);
   }
+  *prefetcher = local;
 }
 
 // Vectors of a row that are summed at the same time.
@@ -264,27 +302,29 @@ constexpr int VectorsAtATime() {
 
 template <int kRows, typename Rows>
 static void MixGroup(const CacheBlock& values, const Rows& rows, const float* probs,
-                     const float* alpha, float* out, bool prefetch) {
+                     const float* alpha, float* out, Prefetcher* prefetcher) {
   constexpr int kVectors = VectorsAtATime<kRows>();
   const int64_t head_dim = values.head_dim;
   int64_t d = 0;
   const auto columns = [&]<int kCount>() {
-    for (; d + kCount * kLanes <= head_dim; d += kCount * kLanes, prefetch = false)
-      MixColumns<kRows, kCount>(values, rows, probs, alpha, d, out, prefetch);
+    for (; d + kCount * kLanes <= head_dim; d += kCount * kLanes)
+      MixColumns<kRows, kCount>(values, rows, probs, alpha, d, out, prefetcher);
   };
   columns.template operator()<kVectors>();
   if constexpr (kVectors > 4) columns.template operator()<4>();
   if constexpr (kVectors > 2) columns.template operator()<2>();
   columns.template operator()<1>();
-  if (d < head_dim) MixColumns<kRows, 1>(values, rows, probs, alpha, d, out, prefetch);
+  if (d < head_dim) MixColumns<kRows, 1>(values, rows, probs, alpha, d, out, prefetcher);
 }
 
 template <typename Row>
 static void MixRows(const CacheBlock& values, const float* probs, const float* alpha,
                     int32_t num_rows, float* out) {
   const BlockRows<Row> rows(values);
+  const int64_t vectors = (values.head_dim + kLanes - 1) / kLanes;
+  Prefetcher prefetcher(values, num_rows * values.num_tokens * vectors);
   ForEachGroup(num_rows, [&]<int kRows>(int row) {
     MixGroup<kRows>(values, rows, probs + row * kBlockTokens, alpha + row,
-                    out + row * PaddedHeadDim(values.head_dim), row == 0);
+                    out + row * PaddedHeadDim(values.head_dim), &prefetcher);
   });
 }

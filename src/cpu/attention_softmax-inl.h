@@ -9,36 +9,56 @@ TIDAL_INLINE float ExpOf(float x) {
   return lanes[0];
 }
 
+// What lies past a row's visible tokens becomes -infinity in the vector that holds the last of
+// them, and 0, a finished prob, in the vectors after it. Returns where these begin.
+TIDAL_INLINE int MaskRow(float* scores, int visible, int num_tokens) {
+  const int whole = visible / kLanes * kLanes;
+  int used = whole;
+  if (whole < visible) {
+    const F32 last = LoadU(scores + whole);
+    StoreU(scores + whole, FirstN(visible - whole, last, Set1(kMinusInfinity)));
+    used += kLanes;
+  }
+  for (int t = used; t < num_tokens; t += kLanes) StoreU(scores + t, ZeroF());
+  return used;
+}
+
+TIDAL_INLINE F32 MaxOf(const float* scores, int vectors, F32 most) {
+  for (int i = 0; i < vectors; ++i) most = Max(most, LoadU(scores + i * kLanes));
+  return most;
+}
+// Scores to probs; returns the lanes' sums.
+TIDAL_INLINE F32 ExpInPlace(float* scores, int vectors, F32 offset) {
+  F32 sum = ZeroF();
+  for (int i = 0; i < vectors; ++i) {
+    const F32 prob = Exp(Sub(LoadU(scores + i * kLanes), offset));
+    sum = Add(sum, prob);
+    StoreU(scores + i * kLanes, prob);
+  }
+  return sum;
+}
+
+// `vectors` of the row have visible tokens. Inlined with a constant for whole blocks: loops this
+// short otherwise end in a mispredicted branch each.
+TIDAL_INLINE void SoftmaxRow(float* scores, int vectors, float* max, float* sum, float* alpha) {
+  const float old_max = *max;
+  const float new_max = ReduceMax(MaxOf(scores, vectors, Set1(old_max)));
+  const F32 row_sum = ExpInPlace(scores, vectors, Set1(new_max));
+  // Not the difference of two infinities where nothing has been visible so far.
+  *alpha = old_max == new_max ? 1.0f : ExpOf(old_max - new_max);
+  *max = new_max;
+  *sum = *sum * *alpha + ReduceAdd(row_sum);
+}
+
 static void Softmax(float* scores, const int32_t* visible, int32_t num_rows, int32_t num_tokens,
                     const SoftmaxState& state, float* alpha) {
   for (int32_t r = 0; r < num_rows; ++r, scores += kBlockTokens) {
-    const int n = visible[r];
-    const int whole = n / kLanes * kLanes;
-    int used = whole;  // where the vectors with a visible token end
-    if (whole < n) {
-      StoreU(scores + whole, FirstN(n - whole, LoadU(scores + whole), Set1(kMinusInfinity)));
-      used += kLanes;
+    if (visible[r] == kBlockTokens) {
+      SoftmaxRow(scores, kBlockTokens / kLanes, &state.max[r], &state.sum[r], &alpha[r]);
+    } else {
+      const int used = MaskRow(scores, visible[r], num_tokens);
+      SoftmaxRow(scores, used / kLanes, &state.max[r], &state.sum[r], &alpha[r]);
     }
-    for (int t = used; t < num_tokens; t += kLanes) StoreU(scores + t, ZeroF());
-    if (n == 0) {
-      alpha[r] = 1;
-      continue;
-    }
-    F32 most = LoadU(scores);
-    for (int t = kLanes; t < used; t += kLanes) most = Max(most, LoadU(scores + t));
-    const float old_max = state.max[r];
-    const float block_max = ReduceMax(most);
-    const float new_max = old_max > block_max ? old_max : block_max;
-    const F32 offset = Set1(new_max);
-    F32 sum = ZeroF();
-    for (int t = 0; t < used; t += kLanes) {
-      const F32 prob = Exp(Sub(LoadU(scores + t), offset));
-      sum = Add(sum, prob);
-      StoreU(scores + t, prob);
-    }
-    alpha[r] = old_max == new_max ? 1.0f : ExpOf(old_max - new_max);
-    state.max[r] = new_max;
-    state.sum[r] = state.sum[r] * alpha[r] + ReduceAdd(sum);
   }
 }
 

@@ -30,10 +30,11 @@ static void PackTile(const QueryRows& rows, float scale, float* packed) {
 template <typename Row>
 static void LoadKeys(const CacheBlock& keys, float* panels) {
   const BlockRows<Row> rows(keys);
+  Prefetcher prefetcher(keys, keys.num_tokens);
   const int64_t head_dim = keys.head_dim;
   for (int t0 = 0; t0 < keys.num_tokens; t0 += kLanes) {
     float* panel = panels + t0 / kPanelCols * (head_dim * kPanelCols) + t0 % kPanelCols;
-    PrefetchRows(keys, t0, keys.num_tokens - t0 < kLanes ? keys.num_tokens - t0 : kLanes);
+    prefetcher.Step(kLanes);
     for (int64_t d = 0; d < head_dim; d += kLanes) {
       const int lanes = head_dim - d < kLanes ? (int)(head_dim - d) : kLanes;
       F32 square[kLanes];
@@ -55,10 +56,11 @@ static void LoadKeys(const CacheBlock& keys, float* panels) {
 template <typename Row>
 static void LoadValues(const CacheBlock& values, float* panels) {
   const BlockRows<Row> rows(values);
+  Prefetcher prefetcher(values, values.num_tokens);
   const int64_t head_dim = values.head_dim;
   for (int64_t t = 0; t < values.num_tokens; ++t) {
     const auto row = rows.At(t);
-    PrefetchRows(values, t, 1);
+    prefetcher.Step(1);
     float* out = panels + t * kPanelCols;
     for (int64_t d = 0; d < head_dim; d += kPanelCols, out += kBlockTokens * kPanelCols) {
 #pragma GCC unroll 2

@@ -19,7 +19,25 @@ TIDAL_INLINE __m256i MaskOfFirst(int n) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 TIDAL_INLINE F32 LoadN(const float* p, int n) { return _mm256_maskload_ps(p, MaskOfFirst(n)); }
-TIDAL_INLINE void StoreN(float* p, F32 a, int n) { _mm256_maskstore_ps(p, MaskOfFirst(n), a); }
+// Not by a masked store, which is some forty operations on AMD's cores.
+TIDAL_INLINE void StoreN(float* p, F32 a, int n) {
+  if (n == kLanes) {
+    StoreU(p, a);
+    return;
+  }
+  __m128 rest = _mm256_castps256_ps128(a);
+  if (n & 4) {
+    _mm_storeu_ps(p, rest);
+    rest = _mm256_extractf128_ps(a, 1);
+    p += 4;
+  }
+  if (n & 2) {
+    _mm_storel_pi((__m64*)p, rest);
+    rest = _mm_movehl_ps(rest, rest);
+    p += 2;
+  }
+  if (n & 1) _mm_store_ss(p, rest);
+}
 
 TIDAL_INLINE F32 Add(F32 a, F32 b) { return _mm256_add_ps(a, b); }
 TIDAL_INLINE F32 Sub(F32 a, F32 b) { return _mm256_sub_ps(a, b); }
@@ -43,18 +61,18 @@ TIDAL_INLINE float ReduceMax(F32 a) {
   const __m128 pair = _mm_max_ps(m, _mm_movehl_ps(m, m));
   return _mm_cvtss_f32(_mm_max_ss(pair, _mm_movehdup_ps(pair)));
 }
-TIDAL_INLINE constexpr int FirstOfPair(int i) { return i + i / 4 * 4; }
+// A blend in place of a second shuffle: shuffles are what there are too few ports for.
 TIDAL_INLINE F32 FoldPair(F32 a, F32 b) {
-  return Add(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
+  return Add(_mm256_blend_ps(a, b, 0xf0), _mm256_permute2f128_ps(a, b, 0x21));
 }
 TIDAL_INLINE F32 FoldQuarters(F32 a, F32 b) {
-  return Add(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xee));
+  return Add(_mm256_blend_ps(a, b, 0xcc), _mm256_shuffle_ps(a, b, 0x4e));
 }
 TIDAL_INLINE F32 FoldEighths(F32 a, F32 b) {
-  return Add(_mm256_shuffle_ps(a, b, 0x88), _mm256_shuffle_ps(a, b, 0xdd));
+  return Add(_mm256_blend_ps(a, b, 0xaa), _mm256_permute_ps(_mm256_blend_ps(a, b, 0x55), 0xb1));
 }
 TIDAL_INLINE F32 ReduceFolded(const F32* folded) {
-  return FoldEighths(FoldQuarters(folded[0], folded[1]), FoldQuarters(folded[2], folded[3]));
+  return FoldEighths(FoldQuarters(folded[0], folded[2]), FoldQuarters(folded[1], folded[3]));
 }
 
 TIDAL_INLINE void Transpose(F32* rows) {
@@ -146,18 +164,23 @@ TIDAL_INLINE void StoreI8N(int8_t* p, I32 a, int n) {
 
 // The method and its constants: simd_portable.h.
 TIDAL_INLINE F32 Exp(F32 a) {
-  const F32 x = _mm256_min_ps(Set1(88.72f), a);
-  const F32 n =
-      _mm256_round_ps(Mul(x, Set1(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const F32 shift = Set1(12583039.0f);
+  const F32 x = Min(Set1(88.37f), a);
+  const F32 shifted = MulAdd(x, Set1(1.44269504f), shift);
+  const F32 n = Sub(shifted, shift);
   const F32 r = NegMulAdd(n, Set1(-2.12194440e-4f), NegMulAdd(n, Set1(0.693359375f), x));
   F32 p = MulAdd(r, Set1(1.38146061e-3f), Set1(8.36871117e-3f));
   p = MulAdd(p, r, Set1(4.16683876e-2f));
   p = MulAdd(p, r, Set1(1.66665207e-1f));
   p = MulAdd(p, r, Set1(4.99999935e-1f));
-  p = MulAdd(Mul(p, r), r, Add(r, Set1(1.0f)));
-  const __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
-  const F32 scaled = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), exponent));
-  return _mm256_andnot_ps(_mm256_cmp_ps(a, Set1(-87.3365f), _CMP_LT_OQ), scaled);
+  p = MulAdd(p, r, Set1(1.0f));
+  p = MulAdd(p, r, Set1(1.0f));
+  const F32 scale = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(shifted), 23));
+  return _mm256_andnot_ps(_mm256_cmp_ps(a, Set1(-87.3365f), _CMP_LT_OQ), Mul(p, scale));
 }
 
+TIDAL_INLINE F32 InRegister(F32 a) {
+  __asm__("" : "+x"(a));
+  return a;
+}
 TIDAL_INLINE void Prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }

@@ -40,25 +40,26 @@ TIDAL_INLINE float ReduceMax(F32 a) {
   const __m128 pair = _mm_max_ps(m, _mm_movehl_ps(m, m));
   return _mm_cvtss_f32(_mm_max_ss(pair, _mm_movehdup_ps(pair)));
 }
-TIDAL_INLINE constexpr int FirstOfPair(int i) { return i + i / 4 * 4; }
+// A blend in place of a second shuffle: there is one port for shuffles.
 TIDAL_INLINE F32 FoldPair(F32 a, F32 b) {
-  return Add(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+  return Add(_mm512_mask_blend_ps(0xff00, a, b), _mm512_shuffle_f32x4(a, b, 0x4e));
 }
-// After it, quarter i of the result belongs to vector j + 4 * i.
 TIDAL_INLINE F32 FoldQuarters(F32 a, F32 b) {
-  return Add(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+  const F32 crossed = _mm512_mask_blend_ps(0x0f0f, a, b);
+  return Add(_mm512_mask_blend_ps(0xf0f0, a, b), _mm512_shuffle_f32x4(crossed, crossed, 0xb1));
 }
 TIDAL_INLINE F32 FoldEighths(F32 a, F32 b) {
-  return Add(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));
+  return Add(_mm512_mask_blend_ps(0xcccc, a, b), _mm512_shuffle_ps(a, b, 0x4e));
 }
 TIDAL_INLINE F32 FoldSixteenths(F32 a, F32 b) {
-  return Add(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
+  return Add(_mm512_mask_blend_ps(0xaaaa, a, b),
+             _mm512_permute_ps(_mm512_mask_blend_ps(0x5555, a, b), 0xb1));
 }
 TIDAL_INLINE F32 ReduceFolded(const F32* folded) {
   F32 quarters[4];
   for (int j = 0; j < 4; ++j) quarters[j] = FoldQuarters(folded[j], folded[j + 4]);
-  return FoldSixteenths(FoldEighths(quarters[0], quarters[1]),
-                        FoldEighths(quarters[2], quarters[3]));
+  return FoldSixteenths(FoldEighths(quarters[0], quarters[2]),
+                        FoldEighths(quarters[1], quarters[3]));
 }
 
 TIDAL_INLINE void Transpose(F32* rows) {
@@ -145,19 +146,22 @@ TIDAL_INLINE void StoreI8N(int8_t* p, I32 a, int n) {
 
 // The method and its constants: simd_portable.h.
 TIDAL_INLINE F32 Exp(F32 a) {
-  const F32 x = _mm512_min_ps(Set1(88.72f), a);
-  const F32 n = _mm512_roundscale_ps(Mul(x, Set1(1.44269504f)),
-                                     _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const F32 shift = Set1(12583039.0f);
+  const F32 x = Min(Set1(88.37f), a);
+  const F32 shifted = MulAdd(x, Set1(1.44269504f), shift);
+  const F32 n = Sub(shifted, shift);
   const F32 r = NegMulAdd(n, Set1(-2.12194440e-4f), NegMulAdd(n, Set1(0.693359375f), x));
   F32 p = MulAdd(r, Set1(1.38146061e-3f), Set1(8.36871117e-3f));
   p = MulAdd(p, r, Set1(4.16683876e-2f));
   p = MulAdd(p, r, Set1(1.66665207e-1f));
   p = MulAdd(p, r, Set1(4.99999935e-1f));
-  p = MulAdd(Mul(p, r), r, Add(r, Set1(1.0f)));
-  const __m512i exponent = _mm512_slli_epi32(_mm512_cvtps_epi32(n), 23);
-  const F32 scaled = _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), exponent));
-  const __mmask16 keep = _mm512_cmp_ps_mask(a, Set1(-87.3365f), _CMP_NLT_UQ);
-  return _mm512_maskz_mov_ps(keep, scaled);
+  p = MulAdd(p, r, Set1(1.0f));
+  p = MulAdd(p, r, Set1(1.0f));
+  return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(a, Set1(-87.3365f), _CMP_NLT_UQ), p, n);
 }
 
+TIDAL_INLINE F32 InRegister(F32 a) {
+  __asm__("" : "+v"(a));
+  return a;
+}
 TIDAL_INLINE void Prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }

@@ -19,10 +19,9 @@ static constexpr SimdOps kOps = {
     .reduce_folded =
         [](const float* vectors, float* out) {
           F32 folded[kLanes / 2];
-          for (int i = 0; i < kLanes / 2; ++i) {
-            folded[i] = FoldPair(LoadU(vectors + FirstOfPair(i) * kLanes),
-                                 LoadU(vectors + (FirstOfPair(i) + 4) * kLanes));
-          }
+          for (int i = 0; i < kLanes / 2; ++i)
+            folded[i] =
+                FoldPair(LoadU(vectors + i * kLanes), LoadU(vectors + (i + kLanes / 2) * kLanes));
           StoreU(out, ReduceFolded(folded));
         },
     .transpose =

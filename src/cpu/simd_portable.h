@@ -6,25 +6,27 @@
 // has <stdint.h>, <string.h> and, where needed, <immintrin.h>.
 //
 // What the names mean, the same in all three:
-//   kLanes                  floats in an F32; 8, 8 and 16
-//   LoadU, StoreU           any alignment; LoadN, StoreN and the other *N touch the first n
-//                           elements only, 0 <= n <= kLanes, the other lanes are loaded as 0
-//   MulAdd, NegMulAdd       a * b + c and c - a * b, fused where the ISA has it
-//   Max, Min                b where either is NaN
-//   ReduceAdd, ReduceMax    over the lanes, as a balanced tree: one order per ISA
-//   FoldPair, ReduceFolded  the sums of the lanes of kLanes vectors, each in the order of
-//   ReduceAdd,
-//                           as one vector: folded[i] = FoldPair(vectors[FirstOfPair(i)],
-//                           vectors[FirstOfPair(i) + 4]) for i < kLanes / 2, then ReduceFolded
-//   Transpose               of kLanes vectors as the rows of a square
-//   LoadF16, StoreF16, ...  conversions as in base/float16.h: round to nearest even, subnormals
-//   kept RoundToI32              to nearest even; |a| < 2^22 StoreI8                 the low byte
-//   of each lane; -128 <= lane <= 127 Exp                     e^a, relative error below 2^-22.5
-//   (1.4 ulp); 0 below ln(2^-126), so
-//                           subnormal results are flushed and Exp(-inf) is 0; above 88.72 the
-//                           result for 88.72, never infinity; NaN for NaN
-//   FirstN                  lanes below n from a, the others from b
-//   Prefetch                a hint to read the cache line at p soon
+//   kLanes        floats in an F32: 8, 8 and 16
+//   LoadU, StoreU any alignment
+//   LoadN, StoreN and the other *N: the first n elements only, 0 <= n <= kLanes; the other lanes
+//                 are loaded as 0
+//   MulAdd        a * b + c, fused where the ISA has it
+//   NegMulAdd     c - a * b, likewise
+//   Max, Min      b where either is NaN
+//   ReduceAdd     over the lanes, as a balanced tree: one order per ISA
+//   FoldPair      with ReduceFolded: the sums of the lanes of kLanes vectors, each in the order of
+//                 ReduceAdd, as one vector; folded[i] is FoldPair(vector i, vector i + kLanes / 2)
+//   Transpose     of kLanes vectors as the rows of a square
+//   LoadF16 ...   as in base/float16.h: to nearest even, subnormals kept
+//   RoundToI32    to nearest even; |a| < 2^22
+//   StoreI8       the low byte of each lane; -128 <= lane <= 127
+//   Exp           e^a, relative error below 2^-22.5 (1.4 ulp); 0 below ln(2^-126), so subnormal
+//                 results are flushed and Exp(-inf) is 0; above 88.37 the result for 88.37, never
+//                 infinity; NaN for NaN
+//   FirstN        lanes below n from a, the others from b
+//   InRegister    a, loaded once: compilers repeat a load in each instruction that can have an
+//                 operand in memory, and loads are what such code runs out of
+//   Prefetch      a hint to read the cache line at p soon
 
 #define TIDAL_INLINE static inline __attribute__((always_inline))
 #define TIDAL_INLINE_MEMBER __attribute__((always_inline))
@@ -98,7 +100,6 @@ TIDAL_INLINE float ReduceMax(F32 a) {
   const float odd = m[1] > m[3] ? m[1] : m[3];
   return even > odd ? even : odd;
 }
-TIDAL_INLINE constexpr int FirstOfPair(int i) { return i + i / 4 * 4; }
 TIDAL_INLINE F32 FoldPair(F32 a, F32 b) { return {a.lo + a.hi, b.lo + b.hi}; }
 TIDAL_INLINE F32x4 FoldPair4(F32x4 a, F32x4 b) {
   return __builtin_shufflevector(a, b, 0, 1, 4, 5) + __builtin_shufflevector(a, b, 2, 3, 6, 7);
@@ -234,25 +235,26 @@ TIDAL_INLINE void StoreI8N(int8_t* p, I32 a, int n) {
 }
 
 // Range reduction to |r| <= ln(2)/2 and a polynomial of degree 6 with the first two coefficients 1,
-// minimax in relative error (3.1e-9, below the rounding of its evaluation).
+// minimax in relative error (3.1e-9, below the rounding of its evaluation). Adding 1.5 x 2^23 + 127
+// rounds to the integer n and leaves 2^n's biased exponent in the low bits of the sum.
 TIDAL_INLINE F32x4 Exp4(F32x4 a) {
-  const F32x4 top = {88.72f, 88.72f, 88.72f, 88.72f};
-  const F32x4 x = Select4(a > top, top, a);
-  const F32x4 magic = x * 1.44269504f + kRoundMagic;
-  const F32x4 n = magic - kRoundMagic;
-  F32x4 r =
-      x - n * 0.693359375f;  // ln(2) in two parts; the first has 9 bits, so n times it is exact
+  const F32x4 top = {88.37f, 88.37f, 88.37f, 88.37f};
+  const F32x4 x = Select4(top < a, top, a);
+  const F32x4 shifted = x * 1.44269504f + 12583039.0f;
+  const F32x4 n = shifted - 12583039.0f;
+  // ln(2) in two parts: the first has 9 bits, so n times it is exact.
+  F32x4 r = x - n * 0.693359375f;
   r = r - n * -2.12194440e-4f;
   F32x4 p = r * 1.38146061e-3f + 8.36871117e-3f;
   p = p * r + 4.16683876e-2f;
   p = p * r + 1.66665207e-1f;
   p = p * r + 4.99999935e-1f;
-  p = p * r * r + r + 1.0f;
-  // magic holds n in its low bits; the shift leaves n << 23.
-  const F32x4 scaled = (F32x4)((U32x4)p + ((U32x4)magic << 23));
-  const F32x4 flushed = (F32x4)((I32x4)scaled & ~(I32x4)(a < -87.3365f));
-  return Select4(a == a, flushed, a);
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  const F32x4 scale = (F32x4)((U32x4)shifted << 23);
+  return (F32x4)((I32x4)(p * scale) & ~(I32x4)(a < -87.3365f));
 }
 TIDAL_INLINE F32 Exp(F32 a) { return {Exp4(a.lo), Exp4(a.hi)}; }
 
+TIDAL_INLINE F32 InRegister(F32 a) { return a; }
 TIDAL_INLINE void Prefetch(const void* p) { __builtin_prefetch(p); }
