@@ -101,7 +101,7 @@ def render(template, variables):
 
 def is_comparable(text):
     """Not the addresses of objects, and not integers beyond 64 bits, which are errors in the program."""
-    return text is None or not re.search(r" at 0x[0-9a-f]+>|(?<![\d.])\d{19,}(?![\d.])", text)
+    return text is None or not re.search(r"(?i)0x7[0-9a-f]{6,}|(?<![\d.])\d{19,}(?![\d.])", text)
 
 
 class Fixture:

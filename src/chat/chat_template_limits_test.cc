@@ -27,15 +27,18 @@ Result<std::string> Render(const std::string& source, const Json& variables = Js
   return parsed->Render(variables);
 }
 
-void ExpectError(const std::string& source, const std::string& part) {
-  const Result<std::string> rendered = Render(source);
+void ExpectError(const std::string& source, const std::string& part, TemplateLimits limits = {}) {
+  const Result<std::string> rendered = Render(source, Json::object(), limits);
   ASSERT_FALSE(rendered.ok()) << source.substr(0, 200) << " gave " << rendered->substr(0, 200);
   EXPECT_NE(rendered.status().message().find(part), std::string::npos)
       << source.substr(0, 200) << " gave " << rendered.status().message().substr(0, 300);
 }
 
-// Half of what threads usually get, and as much as a sanitizer needs for the same depth.
-constexpr size_t kStackBytes = 4 << 20;
+#ifdef __SANITIZE_ADDRESS__
+constexpr size_t kStackBytes = 4 << 20;  // the sanitizer's frames are several times as large
+#else
+constexpr size_t kStackBytes = 1 << 20;
+#endif
 
 void RunOnSmallStack(const std::function<void()>& body) {
   pthread_attr_t attributes;
@@ -66,6 +69,36 @@ TEST(TemplateLimits, DeepSource) {
     }
     ExpectError("{% set " + Repeat("(", kMany), "levels deep");
     ExpectError("{{ x" + Repeat(" if y", kMany) + " }}", "levels deep");
+  });
+}
+
+// The deepest that limits can be set to.
+TEST(TemplateLimits, DeepestSource) {
+  RunOnSmallStack([] {
+    TemplateLimits limits;
+    limits.max_depth = 1'000'000;
+    for (const char* unit :
+         {"(", "[", "{1:", "not ", "-", "x[", "f(", "1 or 1 and not 1 in 1 + 1 ~ 1 * 1 ** -f("}) {
+      ExpectError("{{ " + Repeat(unit, 20'000), "more than 200 levels deep", limits);
+    }
+    const int deepest = 190;
+    EXPECT_TRUE(
+        Render("{{ " + Repeat("[", deepest) + Repeat("]", deepest) + " }}", Json::object(), limits)
+            .ok());
+    EXPECT_TRUE(Render(Repeat("{% if 1 %}", deepest) + "x" + Repeat("{% endif %}", deepest),
+                       Json::object(), limits)
+                    .ok());
+    ExpectError("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "deep", limits);
+    ExpectError("{% macro m() %}{% call m() %}{{ caller() }}{% endcall %}{% endmacro %}{{ m() }}",
+                "deep", limits);
+    ExpectError(
+        "{% for x in [1] recursive %}{% for y in [1] %}{% filter upper %}{% set z %}{{ loop([1]) }}"
+        "{% endset %}{{ z }}{% endfilter %}{% endfor %}{% endfor %}",
+        "running loop", limits);
+    ExpectError(
+        "{% for x in [1] recursive %}{% filter upper %}{% set z %}{{ loop([1]) }}"
+        "{% endset %}{{ z }}{% endfilter %}{% endfor %}",
+        "deep", limits);
   });
 }
 
@@ -130,18 +163,27 @@ TEST(TemplateLimits, MacroTreesEndByDepth) {
   });
 }
 
+// The same checks as with the default, and quicker.
+TemplateLimits SmallTexts() {
+  TemplateLimits limits;
+  limits.max_output_bytes = 1 << 20;
+  return limits;
+}
+
 TEST(TemplateLimits, LargeText) {
   const std::string kBytes = "bytes";
+  const TemplateLimits limits = SmallTexts();
   const std::string doubling = "{% set ns = namespace(s='ab') %}{% for i in range(99) %}";
-  ExpectError(doubling + "{% set ns.s = ns.s + ns.s %}{% endfor %}", kBytes);
-  ExpectError(doubling + "{% set ns.s = ns.s ~ ns.s %}{% endfor %}", kBytes);
-  ExpectError(doubling + "{% set ns.s = ns.s|replace('a', 'aaaa') %}{% endfor %}", kBytes);
-  ExpectError(doubling + "{% set ns.s = [ns.s, ns.s]|join(ns.s) %}{% endfor %}", kBytes);
-  ExpectError(doubling + "{% set ns.s = '%s%s' % (ns.s, ns.s) %}{% endfor %}", kBytes);
-  ExpectError(doubling + "{% set ns.s = '{0}{0}'.format(ns.s) %}{% endfor %}", kBytes);
-  ExpectError(doubling + "{% set ns.s = ns.s|tojson|tojson %}{% endfor %}", kBytes);
-  ExpectError(doubling + "{% set ns.s %}{{ ns.s }}{{ ns.s }}{% endset %}{% endfor %}", kBytes);
-  ExpectError(doubling + "{{ ns.s }}{% set ns.s = ns.s * 3 %}{% endfor %}", kBytes);
+  ExpectError(doubling + "{% set ns.s = ns.s + ns.s %}{% endfor %}", kBytes, limits);
+  ExpectError(doubling + "{% set ns.s = ns.s ~ ns.s %}{% endfor %}", kBytes, limits);
+  ExpectError(doubling + "{% set ns.s = ns.s|replace('a', 'aaaa') %}{% endfor %}", kBytes, limits);
+  ExpectError(doubling + "{% set ns.s = [ns.s, ns.s]|join(ns.s) %}{% endfor %}", kBytes, limits);
+  ExpectError(doubling + "{% set ns.s = '%s%s' % (ns.s, ns.s) %}{% endfor %}", kBytes, limits);
+  ExpectError(doubling + "{% set ns.s = '{0}{0}'.format(ns.s) %}{% endfor %}", kBytes, limits);
+  ExpectError(doubling + "{% set ns.s = ns.s|tojson|tojson %}{% endfor %}", kBytes, limits);
+  ExpectError(doubling + "{% set ns.s %}{{ ns.s }}{{ ns.s }}{% endset %}{% endfor %}", kBytes,
+              limits);
+  ExpectError(doubling + "{{ ns.s }}{% set ns.s = ns.s * 3 %}{% endfor %}", kBytes, limits);
   for (const char* huge : {"'x' * 10**12",
                            "10**18 * 'xy'",
                            "[1] * 10**12",
@@ -160,43 +202,45 @@ TEST(TemplateLimits, LargeText) {
                            "[[1]]|tojson(indent=10**15)",
                            "'\t'.expandtabs(10**15)",
                            "[1]|batch(10**15, 0)|list",
-                           "[1]|batch(10**8, 0)|list",
-                           "'x'|replace('', 'y' * 9000000)",
-                           "('x' * 9000000)|replace('', 'yy')",
+                           "[1]|batch(10**7, 0)|list",
+                           "'x'|replace('', 'y' * 560000)",
+                           "('x' * 560000)|replace('', 'yy')",
                            "range(99999)|map('center', 999)|list",
                            "[1]|slice(10**15)|list",
                            "range(99999)|map('batch', 9)|list",
-                           "('x' * 9000000)|list",
-                           "('x ' * 9000000).split()",
-                           "('\n' * 9000000).splitlines()",
-                           "(('y' * 9000000),) * 9 ~ ''",
-                           "('<' * 9000000)|e",
-                           "('é' * 5000000)|urlencode",
-                           "('ŉ' * 6000000)|upper"}) {
-    const Result<std::string> rendered = Render("{{ " + std::string(huge) + " }}");
+                           "('x' * 560000)|list",
+                           "('x ' * 560000).split()",
+                           "('\n' * 560000).splitlines()",
+                           "(('y' * 560000),) * 9 ~ ''",
+                           "('<' * 560000)|e",
+                           "('é' * 300000)|urlencode",
+                           "('ŉ' * 380000)|upper"}) {
+    const Result<std::string> rendered =
+        Render("{{ " + std::string(huge) + " }}", Json::object(), limits);
     EXPECT_FALSE(rendered.ok()) << huge;
   }
 }
 
 TEST(TemplateLimits, ManyLiveValues) {
   const std::string kKeeps = "keeps more than";
+  const TemplateLimits limits = SmallTexts();
   ExpectError(
       "{% set ns = namespace(l=[]) %}{% for i in range(99999) %}"
-      "{% set ns.l = [ns.l, 'x' * 1000000 ~ i] %}{% endfor %}",
-      kKeeps);
+      "{% set ns.l = [ns.l, 'x' * 62000 ~ i] %}{% endfor %}",
+      kKeeps, limits);
   ExpectError(
       "{% set ns = namespace(l=[]) %}{% for i in range(99) %}"
-      "{% set ns.l = ns.l + ['x' * 5000000 ~ i] %}{% endfor %}",
-      kKeeps);
+      "{% set ns.l = ns.l + ['x' * 300000 ~ i] %}{% endfor %}",
+      kKeeps, limits);
   // Macros keep the scope they were made in.
   ExpectError(
-      "{% for i in range(99999) %}{% set s = 'x' * 1000000 ~ i %}{% macro m() %}{% endmacro %}{% "
+      "{% for i in range(99999) %}{% set s = 'x' * 62000 ~ i %}{% macro m() %}{% endmacro %}{% "
       "endfor %}",
-      kKeeps);
+      kKeeps, limits);
   ExpectError(
-      "{% macro m(n) %}{% set s %}{{ 'x' * 9000000 }}{{ m(n + 1) }}{% endset %}{% endmacro %}{{ "
+      "{% macro m(n) %}{% set s %}{{ 'x' * 560000 }}{{ m(n + 1) }}{% endset %}{% endmacro %}{{ "
       "m(0) }}",
-      kKeeps);
+      kKeeps, limits);
   ExpectError(
       "{% set ns = namespace(t=(1, 2)) %}{% for i in range(40) %}{% set ns.t = (ns.t, ns.t) %}{% "
       "endfor %}"

@@ -121,7 +121,9 @@ Result<Value> IntegerBinary(BinaryOp op, int64_t a, int64_t b) {
       break;
     case BinaryOp::kDiv:
       if (b == 0) return ZeroDivision(op);
-      return Value::Float(static_cast<double>(a) / static_cast<double>(b));
+      // Wide enough for both integers where the machine has it, so that they are not rounded first.
+      return Value::Float(
+          static_cast<double>(static_cast<long double>(a) / static_cast<long double>(b)));
     case BinaryOp::kFloorDiv:
     case BinaryOp::kMod: {
       if (b == 0) return ZeroDivision(op);

@@ -14,19 +14,19 @@ Result<SoftText> ToSoftText(Runtime* runtime, const Value& value) {
   return SoftText{std::move(text), MarkupOf(value)};
 }
 
-std::vector<std::string_view> SplitLines(std::string_view text, LineEnds ends) {
-  std::vector<std::string_view> lines;
-  size_t begin = 0;
-  for (size_t pos = 0; pos < text.size();) {
+bool LineReader::Next(std::string_view* line) {
+  if (rest_.empty()) return false;
+  for (size_t pos = 0; pos < rest_.size();) {
     const size_t end = pos;
-    const char32_t code = DecodeUtf8(text, &pos);
+    const char32_t code = DecodeUtf8(rest_, &pos);
     if (!IsLineBreak(code)) continue;
-    if (code == '\r' && pos < text.size() && text[pos] == '\n') ++pos;
-    lines.push_back(text.substr(begin, (ends == LineEnds::kKeep ? pos : end) - begin));
-    begin = pos;
+    if (code == '\r' && pos < rest_.size() && rest_[pos] == '\n') ++pos;
+    *line = rest_.substr(0, ends_ == LineEnds::kKeep ? pos : end);
+    rest_.remove_prefix(pos);
+    return true;
   }
-  if (begin < text.size()) lines.push_back(text.substr(begin));
-  return lines;
+  *line = std::exchange(rest_, {});
+  return true;
 }
 
 Result<std::string> ReplaceText(Runtime* runtime, std::string_view text, std::string_view from,
@@ -138,7 +138,7 @@ Result<Value> AttributePath::Get(Runtime* runtime, const Value& item, const Valu
 
 Result<Value> FoldCase(Runtime* runtime, CaseRule rule, Value value) {
   if (rule == CaseRule::kKeep || !value.is_string()) return value;
-  TIDAL_RETURN_IF_ERROR(runtime->TickScan(value.text().size()));
+  TIDAL_RETURN_IF_ERROR(runtime->TickConvert(value.text().size()));
   return runtime->NewString(ToLower(value.text()), MarkupOf(value));
 }
 

@@ -28,7 +28,16 @@ inline Markup MarkupOf(const Value& value) {
 
 // The lines of a text as str.splitlines gives them; with their ends if asked to.
 enum class LineEnds : bool { kDrop, kKeep };
-std::vector<std::string_view> SplitLines(std::string_view text, LineEnds ends);
+class LineReader {
+ public:
+  LineReader(std::string_view text, LineEnds ends) : rest_(text), ends_(ends) {}
+  // False at the end.
+  bool Next(std::string_view* line);
+
+ private:
+  std::string_view rest_;
+  LineEnds ends_;
+};
 
 // text with every `from` replaced (the first `count` where that is not negative), checked against
 // the limits before it is built.

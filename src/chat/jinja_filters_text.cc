@@ -18,7 +18,7 @@ template <std::string (*kMap)(std::string_view)>
 Result<Value> MapFilter(Runtime& runtime, const Value& self, const CallArgs& args) {
   TIDAL_RETURN_IF_ERROR(RejectArgs(args));
   TIDAL_ASSIGN_OR_RETURN(const SoftText soft, ToSoftText(&runtime, self));
-  TIDAL_RETURN_IF_ERROR(runtime.TickScan(soft.text.size()));
+  TIDAL_RETURN_IF_ERROR(runtime.TickConvert(soft.text.size()));
   return runtime.NewString(kMap(soft.text), soft.markup);
 }
 
@@ -78,13 +78,14 @@ Result<Value> IndentFilter(Runtime& runtime, const Value& self, const CallArgs& 
   const std::string closed = std::string(text) + "\n";
   std::string out;
   if (IsTrue(bound[1])) out = indent;
-  const std::vector<std::string_view> lines = SplitLines(closed, LineEnds::kDrop);
-  for (size_t i = 0; i < lines.size(); ++i) {
-    if (i > 0) {
+  LineReader lines(closed, LineEnds::kDrop);
+  bool first = true;
+  for (std::string_view line; lines.Next(&line); first = false) {
+    if (!first) {
       out += '\n';
-      if (IsTrue(bound[2]) || !lines[i].empty()) out += indent;
+      if (IsTrue(bound[2]) || !line.empty()) out += indent;
     }
-    out += lines[i];
+    out += line;
     TIDAL_RETURN_IF_ERROR(runtime.CheckSize(static_cast<int64_t>(out.size() + indent.size())));
   }
   return runtime.NewString(std::move(out), MarkupOf(self));
@@ -141,7 +142,7 @@ Result<Value> StringFilter(Runtime& runtime, const Value& self, const CallArgs& 
 Result<Value> TitleFilter(Runtime& runtime, const Value& self, const CallArgs& args) {
   TIDAL_RETURN_IF_ERROR(RejectArgs(args));
   TIDAL_ASSIGN_OR_RETURN(const std::string text, ToText(&runtime, self));
-  TIDAL_RETURN_IF_ERROR(runtime.TickScan(text.size()));
+  TIDAL_RETURN_IF_ERROR(runtime.TickConvert(text.size()));
   const auto separates = [](char32_t code) {
     return code == '-' || code == '(' || code == '{' || code == '[' || code == '<' || IsSpace(code);
   };
@@ -217,7 +218,7 @@ Result<Value> UrlencodeFilter(Runtime& runtime, const Value& self, const CallArg
   std::string out;
   if (self.is_string() || !Cursor::Over(self).ok()) {
     TIDAL_ASSIGN_OR_RETURN(const std::string text, ToText(&runtime, self));
-    TIDAL_RETURN_IF_ERROR(runtime.TickScan(text.size()));
+    TIDAL_RETURN_IF_ERROR(runtime.TickConvert(text.size()));
     AppendUrlQuoted(text, false, &out);
     return runtime.NewString(std::move(out));
   }
@@ -232,7 +233,7 @@ Result<Value> UrlencodeFilter(Runtime& runtime, const Value& self, const CallArg
       return InvalidArgument("expected pairs to urlencode, found {} values", pair.size());
     TIDAL_ASSIGN_OR_RETURN(const std::string key, ToText(&runtime, pair[0]));
     TIDAL_ASSIGN_OR_RETURN(const std::string value, ToText(&runtime, pair[1]));
-    TIDAL_RETURN_IF_ERROR(runtime.TickScan(key.size() + value.size()));
+    TIDAL_RETURN_IF_ERROR(runtime.TickConvert(key.size() + value.size()));
     if (&item != &items[0]) out += '&';
     AppendUrlQuoted(key, true, &out);
     out += '=';
@@ -245,7 +246,7 @@ Result<Value> UrlencodeFilter(Runtime& runtime, const Value& self, const CallArg
 Result<Value> WordcountFilter(Runtime& runtime, const Value& self, const CallArgs& args) {
   TIDAL_RETURN_IF_ERROR(RejectArgs(args));
   TIDAL_ASSIGN_OR_RETURN(const std::string text, ToText(&runtime, self));
-  TIDAL_RETURN_IF_ERROR(runtime.TickScan(text.size()));
+  TIDAL_RETURN_IF_ERROR(runtime.TickConvert(text.size()));
   int64_t words = 0;
   bool in_word = false;
   for (size_t pos = 0; pos < text.size();) {

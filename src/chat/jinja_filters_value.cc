@@ -134,7 +134,8 @@ Result<Value> RoundFilter(Runtime& runtime, const Value& self, const CallArgs& a
     return InvalidArgument("expected a number that can be rounded to {} digits, found {}",
                            precision, self.as_double());
   }
-  return Value::Float((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / scale);
+  // Adding 0 drops the sign of a zero, as passing through Python's integers does.
+  return Value::Float(((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) + 0.0) / scale);
 }
 
 Status ReadIndent(const Runtime& runtime, const Value& indent, JsonStyle* style) {

@@ -181,10 +181,10 @@ class PercentFormatter {
       TIDAL_RETURN_IF_ERROR(runtime_->Tick());
       TIDAL_RETURN_IF_ERROR(runtime_->CheckSize(static_cast<int64_t>(out_.size())));
     }
-    const bool all_must_be_used = arguments_.is(Kind::kTuple) || arguments_.is_string() ||
-                                  arguments_.is_number() || arguments_.is_none();
+    const bool may_be_left = arguments_.is(Kind::kList) || arguments_.is(Kind::kDict) ||
+                             arguments_.is(Kind::kRange) || arguments_.is_undefined();
     const size_t given = arguments_.is(Kind::kTuple) ? arguments_.items().size() : 1;
-    if (all_must_be_used && used_ < given && !named_) {
+    if (!may_be_left && used_ < given && !named_) {
       return InvalidArgument("expected a format for each argument of %, found {} for {}", used_,
                              given);
     }

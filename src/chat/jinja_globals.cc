@@ -23,6 +23,7 @@ Status FillMap(Runtime* runtime, const CallArgs& args, MapBuilder* map) {
       TIDAL_RETURN_IF_ERROR(map->Set(entry.encoded, entry.key, entry.value));
     }
   } else if (!args.positional.empty()) {
+    if (args.positional[0].is_undefined()) return UndefinedError(args.positional[0]);
     TIDAL_ASSIGN_OR_RETURN(const std::vector<Value> items, Drain(runtime, args.positional[0]));
     for (const Value& item : items) {
       TIDAL_ASSIGN_OR_RETURN(std::vector<Value> pair, Drain(runtime, item));

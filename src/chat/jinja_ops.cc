@@ -68,6 +68,18 @@ Result<bool> DictsEqual(Runtime* runtime, const OrderedMap& a, const OrderedMap&
   return true;
 }
 
+// Views of keys are sets; other views are only equal to themselves.
+bool KeysEqual(const DictViewObject& a, const DictViewObject& b) {
+  constexpr auto kKeys = DictViewObject::Part::kKeys;
+  if (a.part != kKeys || b.part != kKeys) return false;
+  const OrderedMap& x = a.dict.dict().map;
+  const OrderedMap& y = b.dict.dict().map;
+  return x.size() == y.size() &&
+         std::all_of(x.entries().begin(), x.entries().end(), [&y](const OrderedMap::Entry& entry) {
+           return y.Find(entry.encoded) != nullptr;
+         });
+}
+
 bool RangesEqual(const RangeObject& a, const RangeObject& b) {
   const int64_t length = a.Length();
   if (length != b.Length()) return false;
@@ -174,6 +186,9 @@ Result<bool> Equals(Runtime* runtime, const Value& a, const Value& b) {
       return DictsEqual(runtime, a.dict().map, b.dict().map);
     case Kind::kRange:
       return RangesEqual(a.range(), b.range());
+    case Kind::kDictView:
+      TIDAL_RETURN_IF_ERROR(runtime->Tick(static_cast<int64_t>(a.view().dict.dict().map.size())));
+      return KeysEqual(a.view(), b.view());
     case Kind::kBuiltin:
       return a.builtin().entry == b.builtin().entry &&
              (a.builtin().self.is_missing() || a.builtin().self.SameObject(b.builtin().self));
@@ -262,14 +277,17 @@ Result<std::string> EncodeKey(Runtime* runtime, const Value& key) {
     }
     case Kind::kRange:
       return fmt::format("r{}:{}:{}", key.range().start, key.range().stop, key.range().step);
+    case Kind::kDictView:
+      if (key.view().part != DictViewObject::Part::kValues) break;
+      return fmt::format("p{}", static_cast<const void*>(key.object()));
     case Kind::kList:
     case Kind::kDict:
-    case Kind::kDictView:
     case Kind::kMissing:
-      return TypeError("a value that can be a key", key);
+      break;
     default:
       return fmt::format("p{}", static_cast<const void*>(key.object()));
   }
+  return TypeError("a value that can be a key", key);
 }
 
 namespace {
@@ -389,15 +407,20 @@ Result<Value> SliceString(Runtime* runtime, const StringObject& string, const Sl
     }
     return runtime->NewString(std::string(text.substr(begin, end - begin)), markup);
   }
-  std::vector<size_t> offsets;  // of each code point, and the end
-  TIDAL_RETURN_IF_ERROR(runtime->Tick(string.Length() / 16));
-  for (size_t pos = 0; pos < text.size(); DecodeUtf8(text, &pos)) offsets.push_back(pos);
-  offsets.push_back(text.size());
+  // The chosen code points from left to right; going down, these are then turned round.
+  TIDAL_RETURN_IF_ERROR(runtime->TickScan(text.size()));
+  const bool down = bounds.step < 0;
+  int64_t wanted = down ? bounds.start + (bounds.count - 1) * bounds.step : bounds.start;
+  int64_t left = bounds.count;
   std::string out;
-  for (int64_t i = 0; i < bounds.count; ++i) {
-    const auto at = static_cast<size_t>(bounds.start + i * bounds.step);
-    out += text.substr(offsets[at], offsets[at + 1] - offsets[at]);
+  for (size_t pos = 0, index = 0; left > 0 && pos < text.size(); ++index) {
+    const size_t begin = pos;
+    DecodeUtf8(text, &pos);
+    if (static_cast<int64_t>(index) != wanted) continue;
+    out += text.substr(begin, pos - begin);
+    if (--left > 0) wanted += std::abs(bounds.step);
   }
+  if (down) out = ReverseCodePoints(out);
   return runtime->NewString(std::move(out), markup);
 }
 

@@ -34,7 +34,7 @@ class ReprWriter {
         *out_ += FormatFloat(value.floating());
         break;
       case Kind::kString:
-        TIDAL_RETURN_IF_ERROR(runtime_->TickScan(value.text().size()));
+        TIDAL_RETURN_IF_ERROR(runtime_->TickConvert(value.text().size()));
         *out_ += value.is_markup() ? "Markup(" + Quote(value.text()) + ")" : Quote(value.text());
         break;
       case Kind::kList:
@@ -123,7 +123,7 @@ class JsonWriter {
     TIDAL_RETURN_IF_ERROR(runtime_->CheckSize(static_cast<int64_t>(out_->size())));
     switch (value.kind()) {
       case Kind::kString:
-        TIDAL_RETURN_IF_ERROR(runtime_->TickScan(value.text().size()));
+        TIDAL_RETURN_IF_ERROR(runtime_->TickConvert(value.text().size()));
         AppendJsonString(value.text(), style_.charset, out_);
         return OkStatus();
       case Kind::kList:

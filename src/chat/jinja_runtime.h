@@ -36,10 +36,11 @@ class Runtime {
     steps_ += steps;
     return steps_ <= limits_.max_steps ? OkStatus() : StepsExceeded();
   }
-  // Bytes that are copied or compared, and text that is walked through: a step takes about as long
-  // for each.
+  // Bytes that are copied or compared, walked through, or converted one by one: a step takes about
+  // as long for each.
   Status TickCopy(size_t bytes) { return Tick(static_cast<int64_t>(bytes / 1024)); }
   Status TickScan(size_t bytes) { return Tick(static_cast<int64_t>(bytes / 128)); }
+  Status TickConvert(size_t bytes) { return Tick(static_cast<int64_t>(bytes / 16)); }
   // Ask before building a string or list of so many bytes.
   Status CheckSize(int64_t bytes) const;
   // Counts bytes that are not a value's, such as rendered text, until they are given back.

@@ -18,14 +18,14 @@ namespace {
 template <std::string (*kMap)(std::string_view)>
 Result<Value> MapMethod(Runtime& runtime, const Value& self, const CallArgs& args) {
   TIDAL_RETURN_IF_ERROR(RejectArgs(args));
-  TIDAL_RETURN_IF_ERROR(runtime.TickScan(self.text().size()));
+  TIDAL_RETURN_IF_ERROR(runtime.TickConvert(self.text().size()));
   return runtime.NewString(kMap(self.text()), MarkupOf(self));
 }
 
 template <bool (*kHolds)(std::string_view)>
 Result<Value> TextPredicate(Runtime& runtime, const Value& self, const CallArgs& args) {
   TIDAL_RETURN_IF_ERROR(RejectArgs(args));
-  TIDAL_RETURN_IF_ERROR(runtime.TickScan(self.text().size()));
+  TIDAL_RETURN_IF_ERROR(runtime.TickConvert(self.text().size()));
   return Value::Bool(kHolds(self.text()));
 }
 

@@ -329,7 +329,8 @@ Result<Value> StringSplitlines(Runtime& runtime, const Value& self, const CallAr
   TIDAL_RETURN_IF_ERROR(runtime.TickScan(self.text().size()));
   PieceList pieces(&runtime, self);
   const LineEnds ends = IsTrue(bound[0]) ? LineEnds::kKeep : LineEnds::kDrop;
-  for (const std::string_view line : SplitLines(self.text(), ends)) {
+  LineReader lines(self.text(), ends);
+  for (std::string_view line; lines.Next(&line);) {
     TIDAL_RETURN_IF_ERROR(pieces.Add(line));
   }
   return pieces.ToList();

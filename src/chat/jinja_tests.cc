@@ -23,6 +23,7 @@ template <bool (*kHolds)(std::string_view)>
 Result<Value> TextTest(Runtime& runtime, const Value& self, const CallArgs& args) {
   TIDAL_RETURN_IF_ERROR(RejectArgs(args));
   TIDAL_ASSIGN_OR_RETURN(const std::string text, ToText(&runtime, self));
+  TIDAL_RETURN_IF_ERROR(runtime.TickConvert(text.size()));
   return Value::Bool(kHolds(text));
 }
 
@@ -92,6 +93,8 @@ Result<Value> SameasTest(Runtime& runtime, const Value& self, const CallArgs& ar
 template <const BuiltinEntry* (*kFind)(std::string_view)>
 Result<Value> NameTest(Runtime& runtime, const Value& self, const CallArgs& args) {
   TIDAL_RETURN_IF_ERROR(RejectArgs(args));
+  // Names are looked up as keys, so a value that cannot be one is an error.
+  TIDAL_RETURN_IF_ERROR(EncodeKey(&runtime, self).status());
   return Value::Bool(self.is_string() && kFind(self.text()) != nullptr);
 }
 

@@ -147,6 +147,16 @@ size_t CodePointOffset(std::string_view text, int64_t index) {
   return pos;
 }
 
+std::string ReverseCodePoints(std::string_view text) {
+  std::string out(text.size(), '\0');
+  for (size_t pos = 0; pos < text.size();) {
+    const size_t begin = pos;
+    DecodeUtf8(text, &pos);
+    out.replace(text.size() - pos, pos - begin, text.substr(begin, pos - begin));
+  }
+  return out;
+}
+
 bool Contains(const CodeSet& set, char32_t code) { return FindRange(set.ranges, code) != nullptr; }
 
 bool IsSpace(char32_t code) {

@@ -26,6 +26,8 @@ int64_t CountCodePoints(std::string_view text);
 // The byte offset of code point `index`, text.size() where there are no more than `index`.
 size_t CodePointOffset(std::string_view text, int64_t index);
 
+std::string ReverseCodePoints(std::string_view text);
+
 bool Contains(const CodeSet& set, char32_t code);
 // Python's str.isspace for one code point.
 bool IsSpace(char32_t code);
