@@ -8,7 +8,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 asan_tests=(tidal_base_test tidal_gguf_test tidal_quant_test tidal_model_test tidal_tokenizer_test tidal_chat_test
   tidal_cli_test)
-tsan_tests=(tidal_base_test tidal_cpu_test)
+tsan_tests=(tidal_base_test)
 
 quick=false
 case ${1:-} in
