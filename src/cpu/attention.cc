@@ -12,6 +12,7 @@ namespace tidal {
 namespace {
 
 static_assert(kBlockTokens == kPageSize);
+static_assert(kMaxHeadDim <= kMaxRopeDim);
 static_assert(static_cast<int>(CacheType::kF32) == 0 && static_cast<int>(CacheType::kF16) == 1 &&
                   static_cast<int>(CacheType::kBF16) == 2 &&
                   static_cast<int>(CacheType::kQ8_0) == 3,
@@ -180,15 +181,14 @@ void CpuAttention::AddItems(int32_t t) {
 void CpuAttention::Run(const std::byte* layer_base, const float* q, float* out) {
   pool_->ParallelFor(static_cast<int64_t>(items_.size()), 1,
                      [&](int64_t begin, int64_t end, int thread) {
-                       for (int64_t i = begin; i < end; ++i) {
-                         RunItem(items_[static_cast<size_t>(i)], layer_base, q, out,
-                                 scratch_[static_cast<size_t>(thread)]);
-                       }
+                       for (int64_t i = begin; i < end; ++i)
+                         RunItem(i, layer_base, q, out, scratch_[static_cast<size_t>(thread)]);
                      });
 }
 
-void CpuAttention::RunItem(const Item& item, const std::byte* layer_base, const float* q,
-                           float* out, const Scratch& scratch) {
+void CpuAttention::RunItem(int64_t index, const std::byte* layer_base, const float* q, float* out,
+                           const Scratch& scratch) {
+  const Item& item = items_[static_cast<size_t>(index)];
   Tile& tile = tiles_[static_cast<size_t>(item.tile)];
   const AttendSeq& sequence = sequences_[static_cast<size_t>(tile.sequence)];
   const int64_t token_stride = int64_t{num_heads_} * head_dim_;
@@ -207,7 +207,10 @@ void CpuAttention::RunItem(const Item& item, const std::byte* layer_base, const 
 
   const int32_t begin = item.chunk * tile.chunk_tokens;
   const int32_t end = std::min(begin + tile.chunk_tokens, tile.num_tokens);
-  AttendBlocks(tile, begin, end, layer_base, scratch);
+  // Threads take items in turn, so this one's next is about as many items on as there are threads.
+  const size_t next = static_cast<size_t>(index + pool_->num_threads());
+  const uint8_t* after = next < items_.size() ? FirstPart(items_[next], layer_base) : nullptr;
+  AttendBlocks(tile, begin, end, layer_base, after, scratch);
 
   if (tile.num_chunks == 1) {
     for (int32_t r = 0; r < tile.num_rows; ++r) {
@@ -225,22 +228,32 @@ void CpuAttention::RunItem(const Item& item, const std::byte* layer_base, const 
   chunks_left.store(tile.num_chunks, std::memory_order_relaxed);  // for the next layer
 }
 
-void CpuAttention::AttendBlocks(const Tile& tile, int32_t begin, int32_t end,
-                                const std::byte* layer_base, const Scratch& scratch) const {
+const uint8_t* CpuAttention::PartAt(const Tile& tile, int32_t pos,
+                                    const std::byte* layer_base) const {
   const AttendSeq& sequence = sequences_[static_cast<size_t>(tile.sequence)];
-  const auto part = [&](int32_t pos) {
-    const int32_t page_id = sequence.page_table[pos / kPageSize];
-    return reinterpret_cast<const uint8_t*>(layer_base + layout_.PartOffset(page_id, tile.kv_head));
-  };
+  const int32_t page_id = sequence.page_table[pos / kPageSize];
+  return reinterpret_cast<const uint8_t*>(layer_base + layout_.PartOffset(page_id, tile.kv_head));
+}
+
+const uint8_t* CpuAttention::FirstPart(const Item& item, const std::byte* layer_base) const {
+  const Tile& tile = tiles_[static_cast<size_t>(item.tile)];
+  return PartAt(tile, item.chunk * tile.chunk_tokens, layer_base);
+}
+
+void CpuAttention::AttendBlocks(const Tile& tile, int32_t begin, int32_t end,
+                                const std::byte* layer_base, const uint8_t* after,
+                                const Scratch& scratch) const {
+  const AttendSeq& sequence = sequences_[static_cast<size_t>(tile.sequence)];
   const int32_t first_seen = sequence.kv_len - sequence.q_len + 1;  // by query token 0
-  const uint8_t* page = part(begin);
+  const uint8_t* page = PartAt(tile, begin, layer_base);
   for (int32_t pos = begin; pos < end; pos += kBlockTokens) {
     const int32_t num_tokens = std::min(kBlockTokens, end - pos);
     for (int32_t r = 0; r < tile.num_rows; ++r) {
       const int32_t seen = first_seen + (tile.first_row + r) / gqa_ratio_;
       scratch.visible[r] = std::clamp(seen - pos, 0, num_tokens);
     }
-    const uint8_t* next_page = pos + kBlockTokens < end ? part(pos + kBlockTokens) : nullptr;
+    const uint8_t* next_page =
+        pos + kBlockTokens < end ? PartAt(tile, pos + kBlockTokens, layer_base) : after;
     const CacheBlock keys = {
         .rows = page + layout_.k().rows_offset,
         .scales = reinterpret_cast<const uint16_t*>(page + layout_.k().scales_offset),

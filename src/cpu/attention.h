@@ -102,10 +102,14 @@ class CpuAttention {
   int64_t AddTiles(int32_t sequence, int64_t num_parts);
   void AddItems(int32_t tile);
 
-  void RunItem(const Item& item, const std::byte* layer_base, const float* q, float* out,
+  void RunItem(int64_t index, const std::byte* layer_base, const float* q, float* out,
                const Scratch& scratch);
+  // The tile's KV head in the page that holds `pos`.
+  const uint8_t* PartAt(const Tile& tile, int32_t pos, const std::byte* layer_base) const;
+  const uint8_t* FirstPart(const Item& item, const std::byte* layer_base) const;
+  // `after`: what is attended next, to be asked for in time; may be null.
   void AttendBlocks(const Tile& tile, int32_t begin, int32_t end, const std::byte* layer_base,
-                    const Scratch& scratch) const;
+                    const uint8_t* after, const Scratch& scratch) const;
   void AttendBlock(const Tile& tile, const CacheBlock& keys, const CacheBlock& values,
                    const Scratch& scratch) const;
   void KeepPart(const Tile& tile, int32_t chunk, const Scratch& scratch);

@@ -14,6 +14,7 @@ static constexpr int kFusedLimit = 4;
 static constexpr int ScratchTokens(PackedType) { return 4; }
 static constexpr int kTilesAtOnce = 1;
 static constexpr int kFullTokens = 6;
+static constexpr int kFusedTiles = 2;
 static constexpr int kDecodeTiles = 2;
 static constexpr bool kSplitPlanes = true;
 static constexpr int kHalfVectors = 3;
@@ -68,32 +69,36 @@ TIDAL_INLINE void AddTo(__m256i& sum0, __m256i& sum1, const __m256i products[kVe
 template <PackedType kType, int kTokens, int kTiles, class Group>
 TIDAL_INLINE void GroupDots(const Group* groups, const ActivationBlock* const* blocks,
                             F32 dots[kTiles * kVecs][kTokens]) {
-  static_assert(kTiles == 1 && kVecs == 2);
+  static_assert(kVecs == 2);
   constexpr PackedTraits kTraits = TraitsOf(kType);
   constexpr bool kHalves = kTraits.scales == ScaleLayout::kSuperSymmetric;
+  constexpr int kAll = kTiles * kVecs;
   constexpr int kSteps = kTraits.bits == 8 ? 16 : 8;
   constexpr int kRun = kTraits.bits == 5 ? 4 : kTraits.bits == 6 ? 2 : 8;  // steps that fit 16 bits
-  I32 total[kVecs][kTokens];
+  I32 total[kAll][kTokens];
   TIDAL_UNROLL
   for (int run = 0; run < kSteps / kRun; ++run) {
-    __m256i sum[kVecs][kTokens];
+    __m256i sum[kAll][kTokens];
     TIDAL_UNROLL
     for (int i = 0; i < kRun; ++i) {
       const int step = run * kRun + i;
-      const Bytes codes[kVecs] = {groups->Codes(step, 0), groups->Codes(step, 1)};
       TIDAL_UNROLL
-      for (int n = 0; n < kTokens; ++n) {
-        __m256i products[kVecs];
-        Multiply(codes, Broadcast32(blocks[n]->codes + step % 8 * 4), products);
-        if (i == 0)
-          sum[0][n] = products[0], sum[1][n] = products[1];
-        else
-          AddTo(sum[0][n], sum[1][n], products);
+      for (int u = 0; u < kTiles; ++u) {
+        const Bytes codes[kVecs] = {groups[u].Codes(step, 0), groups[u].Codes(step, 1)};
+        TIDAL_UNROLL
+        for (int n = 0; n < kTokens; ++n) {
+          __m256i products[kVecs];
+          Multiply(codes, Broadcast32(blocks[n]->codes + step % 8 * 4), products);
+          if (i == 0)
+            sum[2 * u][n] = products[0], sum[2 * u + 1][n] = products[1];
+          else
+            AddTo(sum[2 * u][n], sum[2 * u + 1][n], products);
+        }
       }
     }
     TIDAL_UNROLL
-    for (int v = 0; v < kVecs; ++v) {
-      const __m256i weight = kHalves ? groups->HalfVector(run * kRun / 4, v)
+    for (int v = 0; v < kAll; ++v) {
+      const __m256i weight = kHalves ? groups[v / 2].HalfVector(run * kRun / 4, v % 2)
                                      : _mm256_set1_epi16(run > 0 && kTraits.bits == 8 ? 16 : 1);
       TIDAL_UNROLL
       for (int n = 0; n < kTokens; ++n) {
@@ -107,9 +112,9 @@ TIDAL_INLINE void GroupDots(const Group* groups, const ActivationBlock* const* b
     for (int n = 0; n < kTokens; ++n) {
       const I32 half_sums = Broadcast32(blocks[n]->half_sums);
       TIDAL_UNROLL
-      for (int v = 0; v < kVecs; ++v) {
-        const __m256i zero =
-            kHalves ? groups->HalfVector(2, v) : _mm256_set1_epi16((int16_t)-kTraits.zero_point);
+      for (int v = 0; v < kAll; ++v) {
+        const __m256i zero = kHalves ? groups[v / 2].HalfVector(2, v % 2)
+                                     : _mm256_set1_epi16((int16_t)-kTraits.zero_point);
         total[v][n] = _mm256_add_epi32(total[v][n], _mm256_madd_epi16(half_sums, zero));
       }
     }
@@ -117,6 +122,6 @@ TIDAL_INLINE void GroupDots(const Group* groups, const ActivationBlock* const* b
   TIDAL_UNROLL
   for (int n = 0; n < kTokens; ++n) {
     TIDAL_UNROLL
-    for (int v = 0; v < kVecs; ++v) dots[v][n] = ConvertToF32(total[v][n]);
+    for (int v = 0; v < kAll; ++v) dots[v][n] = ConvertToF32(total[v][n]);
   }
 }

@@ -13,6 +13,7 @@ static constexpr int kFusedLimit = 4;
 static constexpr int ScratchTokens(PackedType type) { return type == PackedType::kQ6_K ? 4 : 6; }
 static constexpr int kTilesAtOnce = 2;
 static constexpr int kFullTokens = 8;
+static constexpr int kFusedTiles = 2;
 static constexpr int kDecodeTiles = 4;
 static constexpr bool kSplitPlanes = false;
 static constexpr int kHalfVectors = 2;

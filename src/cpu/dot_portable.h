@@ -11,6 +11,7 @@
 //                    more they are unpacked to memory once
 //   kTilesAtOnce     tiles of unpacked or widened weights that share each load of an activation
 //   kFullTokens      tokens whose sums fit the registers with float32 weights
+//   kFusedTiles      packed tiles read side by side for one token
 //   kDecodeTiles     tiles of float weights taken at a time where tokens are too few to keep the
 //                    multipliers busy
 //   kSplitPlanes     8-bit codes are given as low nibbles (steps 0..7), then high ones (8..15)
@@ -34,6 +35,7 @@ static constexpr int kFusedLimit = 0;
 static constexpr int ScratchTokens(PackedType) { return 0; }
 static constexpr int kTilesAtOnce = 1;
 static constexpr int kFullTokens = 2;
+static constexpr int kFusedTiles = 1;
 static constexpr int kDecodeTiles = 1;
 static constexpr bool kSplitPlanes = false;
 static constexpr int kHalfVectors = 2;

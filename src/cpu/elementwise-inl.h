@@ -1,6 +1,9 @@
 // The kernels of elementwise_kernels.h for one ISA. Included inside that ISA's namespace after its
 // simd_*.h (simd_portable.h says how); no include guard.
 
+// LoadN that is a plain load where nothing is left out, as in all but the last round of a loop.
+TIDAL_INLINE F32 LoadSome(const float* p, int n) { return n == kLanes ? LoadU(p) : LoadN(p, n); }
+
 static void RmsNorm(const float* x, const float* weight, float eps, int64_t n, float* out) {
   F32 sums[4] = {ZeroF(), ZeroF(), ZeroF(), ZeroF()};
   int64_t i = 0;
@@ -25,15 +28,24 @@ static void RmsNorm(const float* x, const float* weight, float eps, int64_t n, f
   }
 }
 
+// (a, b) times (cos, cos) plus (b, a) times (-sin, sin): the factors are spread out once for all
+// heads.
 static void RopeInterleaved(const float* cos, const float* sin, int64_t num_heads, int64_t head_dim,
                             int64_t rope_dim, float* heads) {
+  float straight[kMaxRopeDim];
+  float crossed[kMaxRopeDim];
+  for (int64_t i = 0; i < rope_dim / 2; ++i) {
+    straight[2 * i] = straight[2 * i + 1] = cos[i];
+    crossed[2 * i] = -sin[i];
+    crossed[2 * i + 1] = sin[i];
+  }
   for (int64_t head = 0; head < num_heads; ++head) {
     float* x = heads + head * head_dim;
-    for (int64_t i = 0; i < rope_dim / 2; ++i) {
-      const float a = x[2 * i];
-      const float b = x[2 * i + 1];
-      x[2 * i] = a * cos[i] - b * sin[i];
-      x[2 * i + 1] = b * cos[i] + a * sin[i];
+    for (int64_t i = 0; i < rope_dim; i += kLanes) {
+      const int lanes = rope_dim - i < kLanes ? (int)(rope_dim - i) : kLanes;
+      const F32 pairs = LoadSome(x + i, lanes);
+      const F32 turned = Mul(pairs, LoadSome(straight + i, lanes));
+      StoreN(x + i, MulAdd(SwapPairs(pairs), LoadSome(crossed + i, lanes), turned), lanes);
     }
   }
 }
@@ -46,10 +58,10 @@ static void RopeHalf(const float* cos, const float* sin, int64_t num_heads, int6
     float* y = x + half;
     for (int64_t i = 0; i < half; i += kLanes) {
       const int lanes = half - i < kLanes ? (int)(half - i) : kLanes;
-      const F32 c = LoadN(cos + i, lanes);
-      const F32 s = LoadN(sin + i, lanes);
-      const F32 a = LoadN(x + i, lanes);
-      const F32 b = LoadN(y + i, lanes);
+      const F32 c = LoadSome(cos + i, lanes);
+      const F32 s = LoadSome(sin + i, lanes);
+      const F32 a = LoadSome(x + i, lanes);
+      const F32 b = LoadSome(y + i, lanes);
       StoreN(x + i, NegMulAdd(b, s, Mul(a, c)), lanes);
       StoreN(y + i, MulAdd(a, s, Mul(b, c)), lanes);
     }
@@ -83,14 +95,20 @@ static void StoreRowF16(const float* x, int64_t head_dim, uint8_t* row, uint16_t
   uint16_t* out = (uint16_t*)row;
   for (int64_t i = 0; i < head_dim; i += kLanes) {
     const int lanes = head_dim - i < kLanes ? (int)(head_dim - i) : kLanes;
-    StoreF16N(out + i, LoadN(x + i, lanes), lanes);
+    if (lanes == kLanes)
+      StoreF16(out + i, LoadU(x + i));
+    else
+      StoreF16N(out + i, LoadN(x + i, lanes), lanes);
   }
 }
 static void StoreRowBF16(const float* x, int64_t head_dim, uint8_t* row, uint16_t*) {
   uint16_t* out = (uint16_t*)row;
   for (int64_t i = 0; i < head_dim; i += kLanes) {
     const int lanes = head_dim - i < kLanes ? (int)(head_dim - i) : kLanes;
-    StoreBF16N(out + i, LoadN(x + i, lanes), lanes);
+    if (lanes == kLanes)
+      StoreBF16(out + i, LoadU(x + i));
+    else
+      StoreBF16N(out + i, LoadN(x + i, lanes), lanes);
   }
 }
 
@@ -99,7 +117,7 @@ TIDAL_INLINE float MaxMagnitude(const float* x, int n) {
   F32 most = ZeroF();
   F32 nan = ZeroF();
   for (int i = 0; i < n; i += kLanes) {
-    const F32 v = LoadN(x + i, n - i < kLanes ? n - i : kLanes);
+    const F32 v = LoadSome(x + i, n - i < kLanes ? n - i : kLanes);
     most = Max(Max(v, Sub(ZeroF(), v)), most);
     nan = MulAdd(v, ZeroF(), nan);  // 0, or NaN where v is not finite
   }
@@ -118,9 +136,13 @@ static void StoreRowQ8(const float* x, int64_t head_dim, uint8_t* row, uint16_t*
     const F32 inverse = Set1(usable ? 1.0f / rounded[0] : 0.0f);
     for (int i = 0; i < n; i += kLanes) {
       const int lanes = n - i < kLanes ? n - i : kLanes;
-      const F32 code = usable ? Mul(LoadN(x + begin + i, lanes), inverse) : ZeroF();
+      const F32 code = usable ? Mul(LoadSome(x + begin + i, lanes), inverse) : ZeroF();
       const F32 clamped = Max(Min(code, Set1(127.0f)), Set1(-127.0f));
-      StoreI8N((int8_t*)row + begin + i, RoundToI32(clamped), lanes);
+      int8_t* codes = (int8_t*)row + begin + i;
+      if (lanes == kLanes)
+        StoreI8(codes, RoundToI32(clamped));
+      else
+        StoreI8N(codes, RoundToI32(clamped), lanes);
     }
   }
 }

@@ -28,6 +28,8 @@ void RopeTable::Angles(int32_t pos, float* cos, float* sin) const {
 
 void Rope(const ElementwiseKernels& kernels, RopeStyle style, const float* cos, const float* sin,
           int32_t rope_dim, int32_t head_dim, int32_t num_heads, float* heads) {
+  TIDAL_CHECK(rope_dim % 2 == 0 && rope_dim <= head_dim && rope_dim <= kMaxRopeDim,
+              "rope_dim is {}, head_dim {}", rope_dim, head_dim);
   const auto rotate =
       style == RopeStyle::kInterleaved ? kernels.rope_interleaved : kernels.rope_half;
   rotate(cos, sin, num_heads, head_dim, rope_dim, heads);

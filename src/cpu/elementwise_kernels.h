@@ -12,6 +12,9 @@ namespace tidal {
 inline constexpr int kNumCacheTypes = 4;
 // Elements of a q8_0 cache row that share a scale; the last group of a row may be shorter.
 inline constexpr int kCacheQuantGroup = 32;
+// What the interleaved rotation keeps its factors in scratch for; CpuAttention takes no larger
+// head.
+inline constexpr int kMaxRopeDim = 512;
 
 struct ElementwiseKernels {
   // out[n] = x / sqrt(mean(x^2) + eps) * weight. `out` may be `x`. The sum of squares runs in
@@ -22,7 +25,7 @@ struct ElementwiseKernels {
   // Rotates the first rope_dim elements of each of num_heads heads of head_dim elements, in place:
   // the pair (a, b) number i becomes (a cos_i - b sin_i, b cos_i + a sin_i). cos and sin are
   // [rope_dim / 2]. Pairs are (2i, 2i + 1) for interleaved and (i, i + rope_dim / 2) for half.
-  // REQUIRES: rope_dim even, 0 <= rope_dim <= head_dim.
+  // REQUIRES: rope_dim even, 0 <= rope_dim <= head_dim, and rope_dim <= kMaxRopeDim.
   void (*rope_interleaved)(const float* cos, const float* sin, int64_t num_heads, int64_t head_dim,
                            int64_t rope_dim, float* heads);
   void (*rope_half)(const float* cos, const float* sin, int64_t num_heads, int64_t head_dim,

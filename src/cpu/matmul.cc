@@ -1,7 +1,6 @@
 #include "cpu/matmul.h"
 
 #include <algorithm>
-#include <array>
 
 #include "base/check.h"
 #include "base/math.h"
@@ -9,46 +8,120 @@
 namespace tidal {
 namespace {
 
-// Decode: an item is so many bytes of weights, enough to hide its start, little enough that threads
-// end together.
-constexpr int64_t kLeastItemBytes = 16 << 10;
-constexpr int64_t kMostItemBytes = 128 << 10;
-constexpr int64_t kItemsPerThread = 8;
-// Prefill: an item is so many tiles for all tokens, or for parts of them where tiles are few.
-constexpr int64_t kPrefillTiles = kScratchTiles;
-constexpr int64_t kLeastPartTokens = 32;
+// Decode: each thread gets at least so many items, of about equal bytes. Large enough to hide their
+// start, small enough that threads end together on a machine that does other things, too.
 constexpr int64_t kDecodeTokens = 4;
+constexpr int64_t kDecodeItemsPerThread = 2;
+constexpr int64_t kLeastItemBytes = 32 << 10;
+constexpr int64_t kMostItemBytes = 128 << 10;
+// Prefill: an item is a few tiles for all tokens, or for parts of them where tiles are few.
+constexpr int64_t kPrefillTiles = kScratchTiles;
+constexpr int64_t kPrefillItemsPerThread = 8;
+constexpr int64_t kLeastPartTokens = 32;
 
-// A job's tiles in units of items; the items of all jobs are numbered in a row.
-struct Partition {
-  std::array<int64_t, kMaxMatMulJobs> first_unit;
-  std::array<int64_t, kMaxMatMulJobs> tiles_per_unit;
-  int64_t num_units = 0;
-  int64_t num_parts = 1;  // of the tokens
+// One call of MatMul, cut into items that any thread may take.
+class Products {
+ public:
+  Products(const KernelTable& kernels, Precision precision, const MatMulScratch& scratch,
+           const ActivationView& activations, std::span<const MatMulJob> jobs, int num_threads)
+      : kernels_(kernels),
+        precision_(precision),
+        scratch_(scratch),
+        activations_(activations),
+        jobs_(jobs) {
+    for (const MatMulJob& job : jobs) {
+      bytes_ += job.weight->bytes();
+      num_units_ += CeilDiv(job.weight->num_tiles(), kPrefillTiles);
+    }
+    if (decode()) {
+      const int64_t least = num_threads * kDecodeItemsPerThread;
+      num_items_ = std::max(std::min(least, CeilDiv(bytes_, kLeastItemBytes)),
+                            CeilDiv(bytes_, kMostItemBytes));
+    } else {
+      const int64_t wanted = CeilDiv(num_threads * kPrefillItemsPerThread, num_units_);
+      const int64_t most = std::max<int64_t>(1, activations.num_tokens / kLeastPartTokens);
+      num_parts_ = num_threads == 1 ? 1 : std::clamp<int64_t>(wanted, 1, most);
+      num_items_ = num_units_ * num_parts_;
+    }
+  }
+
+  int64_t num_items() const { return num_items_; }
+
+  void RunItem(int64_t item, int thread) const {
+    if (decode())
+      RunBytes(bytes_ * item / num_items_, bytes_ * (item + 1) / num_items_, thread);
+    else
+      RunUnit(item / num_parts_, item % num_parts_, thread);
+  }
+
+ private:
+  bool decode() const { return activations_.num_tokens <= kDecodeTokens; }
+
+  // The tiles that start at bytes [begin, end) of the weights of all jobs in a row.
+  void RunBytes(int64_t begin, int64_t end, int thread) const {
+    for (const MatMulJob& job : jobs_) {
+      const int64_t tile_bytes = job.weight->tile_bytes();
+      const int64_t bytes = job.weight->bytes();
+      const int64_t first = CeilDiv(std::clamp<int64_t>(begin, 0, bytes), tile_bytes);
+      const int64_t last = CeilDiv(std::clamp<int64_t>(end, 0, bytes), tile_bytes);
+      if (first < last) Run(job, first, last, 0, activations_.num_tokens, thread);
+      begin -= bytes;
+      end -= bytes;
+    }
+  }
+
+  // kPrefillTiles tiles, counted over all jobs, for one part of the tokens.
+  void RunUnit(int64_t unit, int64_t part, int thread) const {
+    size_t i = 0;
+    for (;; ++i) {
+      const int64_t units = CeilDiv(jobs_[i].weight->num_tiles(), kPrefillTiles);
+      if (unit < units) break;
+      unit -= units;
+    }
+    const int64_t tile = unit * kPrefillTiles;
+    Run(jobs_[i], tile, std::min(tile + kPrefillTiles, jobs_[i].weight->num_tiles()),
+        activations_.num_tokens * part / num_parts_,
+        activations_.num_tokens * (part + 1) / num_parts_, thread);
+  }
+
+  void Run(const MatMulJob& job, int64_t tile, int64_t end_tile, int64_t token, int64_t end_token,
+           int thread) const {
+    const PackedMatrix& weight = *job.weight;
+    const int64_t row = tile * kRowTile;
+    const int64_t blocks_per_row = activations_.cols / kGroupCols;
+    const MatMulTask task = {
+        .type = weight.type,
+        .tiles = reinterpret_cast<const uint8_t*>(weight.data) + tile * weight.tile_bytes(),
+        .num_rows = std::min(end_tile * kRowTile, weight.rows) - row,
+        .cols = weight.cols,
+        .num_tokens = end_token - token,
+        .blocks =
+            activations_.blocks == nullptr ? nullptr : activations_.blocks + token * blocks_per_row,
+        .block_stride = blocks_per_row,
+        .x = activations_.x == nullptr ? nullptr : activations_.x + token * activations_.x_stride,
+        .x_stride = activations_.x_stride,
+        .out = job.out + token * job.out_stride + row,
+        .out_stride = job.out_stride,
+        .bias = job.bias == nullptr ? nullptr : job.bias + row,
+        .mode = job.mode,
+        .scratch = scratch_.OfThread(thread),
+    };
+    if (ReadsBlocks(weight.type, precision_))
+      kernels_.matmul.quantized(task);
+    else
+      kernels_.matmul.full(task);
+  }
+
+  const KernelTable& kernels_;
+  const Precision precision_;
+  const MatMulScratch& scratch_;
+  const ActivationView& activations_;
+  const std::span<const MatMulJob> jobs_;
+  int64_t bytes_ = 0;      // of all weights
+  int64_t num_units_ = 0;  // of kPrefillTiles tiles
+  int64_t num_parts_ = 1;  // of the tokens
+  int64_t num_items_ = 0;
 };
-
-Partition Divide(std::span<const MatMulJob> jobs, int64_t num_tokens, int num_threads) {
-  int64_t bytes = 0;
-  for (const MatMulJob& job : jobs) bytes += job.weight->bytes();
-  const int64_t item_bytes =
-      std::clamp(bytes / (num_threads * kItemsPerThread), kLeastItemBytes, kMostItemBytes);
-  Partition partition;
-  for (size_t i = 0; i < jobs.size(); ++i) {
-    const PackedMatrix& weight = *jobs[i].weight;
-    const int64_t tiles = num_tokens <= kDecodeTokens
-                              ? std::max<int64_t>(1, item_bytes / weight.tile_bytes())
-                              : kPrefillTiles;
-    partition.first_unit[i] = partition.num_units;
-    partition.tiles_per_unit[i] = tiles;
-    partition.num_units += CeilDiv(weight.num_tiles(), tiles);
-  }
-  if (num_tokens > kDecodeTokens) {
-    partition.num_parts = std::clamp<int64_t>(
-        CeilDiv(num_threads * kItemsPerThread, partition.num_units), 1,
-        num_threads == 1 ? 1 : std::max<int64_t>(1, num_tokens / kLeastPartTokens));
-  }
-  return partition;
-}
 
 }  // namespace
 
@@ -73,7 +146,6 @@ Result<MatMulScratch> MatMulScratch::Create(int num_threads) {
 void MatMul(const KernelTable& kernels, Precision precision, ThreadPool& pool,
             const MatMulScratch& scratch, const ActivationView& activations,
             std::span<const MatMulJob> jobs) {
-  TIDAL_CHECK(jobs.size() <= kMaxMatMulJobs, "{} jobs", jobs.size());
   for (const MatMulJob& job : jobs) {
     TIDAL_CHECK(job.weight->cols == activations.cols, "weight of {} columns, activations of {}",
                 job.weight->cols, activations.cols);
@@ -81,45 +153,11 @@ void MatMul(const KernelTable& kernels, Precision precision, ThreadPool& pool,
                                                          : activations.x != nullptr,
                 "no activations for weights of type {}", static_cast<int>(job.weight->type));
   }
-  if (activations.num_tokens == 0) return;
-  const Partition partition = Divide(jobs, activations.num_tokens, pool.num_threads());
-  const int64_t blocks_per_row = activations.cols / kGroupCols;
-  const auto run_item = [&](int64_t item, int thread) {
-    const int64_t unit = item / partition.num_parts;
-    const int64_t part = item % partition.num_parts;
-    size_t i = jobs.size() - 1;
-    while (unit < partition.first_unit[i]) --i;
-    const MatMulJob& job = jobs[i];
-    const PackedMatrix& weight = *job.weight;
-    const int64_t tile = (unit - partition.first_unit[i]) * partition.tiles_per_unit[i];
-    const int64_t row = tile * kRowTile;
-    const int64_t token = activations.num_tokens * part / partition.num_parts;
-    const int64_t end = activations.num_tokens * (part + 1) / partition.num_parts;
-    const MatMulTask task = {
-        .type = weight.type,
-        .tiles = reinterpret_cast<const uint8_t*>(weight.data) + tile * weight.tile_bytes(),
-        .num_rows = std::min(partition.tiles_per_unit[i] * kRowTile, weight.rows - row),
-        .cols = weight.cols,
-        .num_tokens = end - token,
-        .blocks =
-            activations.blocks == nullptr ? nullptr : activations.blocks + token * blocks_per_row,
-        .block_stride = blocks_per_row,
-        .x = activations.x == nullptr ? nullptr : activations.x + token * activations.x_stride,
-        .x_stride = activations.x_stride,
-        .out = job.out + token * job.out_stride + row,
-        .out_stride = job.out_stride,
-        .bias = job.bias == nullptr ? nullptr : job.bias + row,
-        .mode = job.mode,
-        .scratch = scratch.OfThread(thread),
-    };
-    const auto kernel =
-        ReadsBlocks(weight.type, precision) ? kernels.matmul.quantized : kernels.matmul.full;
-    kernel(task);
-  };
-  pool.ParallelFor(partition.num_units * partition.num_parts, 1,
-                   [&](int64_t begin, int64_t end, int thread) {
-                     for (int64_t item = begin; item < end; ++item) run_item(item, thread);
-                   });
+  if (activations.num_tokens == 0 || jobs.empty()) return;
+  const Products products(kernels, precision, scratch, activations, jobs, pool.num_threads());
+  pool.ParallelFor(products.num_items(), 1, [&](int64_t begin, int64_t end, int thread) {
+    for (int64_t item = begin; item < end; ++item) products.RunItem(item, thread);
+  });
 }
 
 }  // namespace tidal

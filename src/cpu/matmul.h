@@ -69,10 +69,9 @@ class MatMulScratch {
 
 // Products that share their activations (Q, K and V; gate and up), in one parallel region. No
 // allocation. The result of each element is bitwise the same for any number of tokens, jobs and
-// threads; matmul_kernels.h has the order of the roundings. REQUIRES: at most kMaxMatMulJobs jobs;
-// each weight's cols is activations.cols; outputs do not overlap each other or the activations;
-// scratch for at least pool.num_threads() threads.
-inline constexpr int kMaxMatMulJobs = 8;
+// threads; matmul_kernels.h has the order of the roundings. REQUIRES: each weight's cols is
+// activations.cols; outputs do not overlap each other or the activations; scratch for at least
+// pool.num_threads() threads.
 void MatMul(const KernelTable& kernels, Precision precision, ThreadPool& pool,
             const MatMulScratch& scratch, const ActivationView& activations,
             std::span<const MatMulJob> jobs);

@@ -1,8 +1,8 @@
 // Products with float32 activations, for float types and, in full precision, quantised ones; for
 // any vector width. Included after matmul_quantized-inl.h.
 //
-// Weights are widened to [columns][kRowTile] float32: in registers where the tokens are few and the
-// type is a float type, else kFullChunk columns at a time in the scratch buffer.
+// Weights are widened to [columns][kRowTile] float32: in registers for up to six tokens of a float
+// type, else kFullChunk columns at a time in the scratch buffer.
 
 static constexpr int64_t kFullChunk = kGroupCols * 4;
 static_assert(kFullChunk * kRowTile * 4 <= kTileGroupBytes);
@@ -18,8 +18,7 @@ TIDAL_INLINE F32 LoadWeights(const uint8_t* tile, int64_t k, int v) {
 
 // Columns k0 .. k0 + columns - 1 of a tile as floats, exactly as the type defines them.
 template <PackedType kType>
-TIDAL_NOINLINE static void WidenChunk(const uint8_t* tile, int64_t cols, int64_t k0,
-                                      int64_t columns, float* to) {
+TIDAL_NOINLINE static void WidenChunk(const uint8_t* tile, int64_t k0, int64_t columns, float* to) {
   if constexpr (!IsQuantized(kType)) {
     for (int64_t k = 0; k < columns; ++k) {
       for (int v = 0; v < kVecs; ++v)
@@ -30,7 +29,7 @@ TIDAL_NOINLINE static void WidenChunk(const uint8_t* tile, int64_t cols, int64_t
   if constexpr (IsQuantized(kType)) {
     const F32 zero = Set1((float)-TraitsOf(kType).zero_point);
     for (int64_t k = 0; k < columns; k += kGroupCols) {
-      const auto group = GroupOfTile<kType>(tile, cols, (k0 + k) / kGroupCols);
+      const auto group = GroupOfTile<kType>(tile, (k0 + k) / kGroupCols);
       TIDAL_UNROLL
       for (int step = 0; step < 8; ++step) {
         for (int v = 0; v < kVecs; ++v) {
@@ -106,8 +105,7 @@ static void FullBlock(const MatMulTask& task, int64_t row, int64_t token, int64_
     int64_t tile_stride = tile_bytes / 4;
     if constexpr (kType != PackedType::kF32) {
       for (int u = 0; u < kTiles; ++u) {
-        WidenChunk<kType>(tiles + u * tile_bytes, task.cols, k0, columns,
-                          (float*)ScratchGroups(task, u));
+        WidenChunk<kType>(tiles + u * tile_bytes, k0, columns, (float*)ScratchGroups(task, u));
       }
       weights = (const float*)ScratchGroups(task, 0);
       tile_stride = kTileGroupBytes / 4;
@@ -119,52 +117,67 @@ static void FullBlock(const MatMulTask& task, int64_t row, int64_t token, int64_
   WriteBlock(task, row, kTiles, token, tokens);
 }
 
-// One token and kTiles tiles of a float type, straight from the packed weights.
-template <PackedType kType, int kTiles>
-TIDAL_NOINLINE static void FullDecode(const MatMulTask& task, const uint8_t* tiles,
-                                      int64_t tile_row, int64_t token) {
+// kTokens tokens and kTiles tiles of a float type, straight from the packed weights.
+template <PackedType kType, int kTokens, int kTiles>
+TIDAL_NOINLINE static void FullDecode(const MatMulTask& task, int64_t row) {
+  constexpr int kAll = kTiles * kVecs;
   const int64_t tile_bytes = TileBytes(kType, task.cols);
-  const float* x = task.x + token * task.x_stride;
-  F32 sums[kTiles][kVecs];
+  const uint8_t* tiles = task.tiles + row / kRowTile * tile_bytes;
+  F32 sums[kTokens][kAll];
   TIDAL_UNROLL
-  for (int tile = 0; tile < kTiles; ++tile) {
+  for (int n = 0; n < kTokens; ++n) {
     TIDAL_UNROLL
-    for (int v = 0; v < kVecs; ++v) sums[tile][v] = ZeroF();
+    for (int v = 0; v < kAll; ++v) sums[n][v] = ZeroF();
   }
   for (int64_t k = 0; k < task.cols; ++k) {
-    const F32 activation = Set1(x[k]);
+    F32 weight[kAll];
     TIDAL_UNROLL
-    for (int tile = 0; tile < kTiles; ++tile) {
+    for (int v = 0; v < kAll; ++v)
+      weight[v] = LoadWeights<kType>(tiles + v / kVecs * tile_bytes, k, v % kVecs);
+    TIDAL_UNROLL
+    for (int n = 0; n < kTokens; ++n) {
+      const F32 activation = Set1(task.x[n * task.x_stride + k]);
       TIDAL_UNROLL
-      for (int v = 0; v < kVecs; ++v) {
-        const F32 weight = LoadWeights<kType>(tiles + tile * tile_bytes, k, v);
-        sums[tile][v] = MulAdd(weight, activation, sums[tile][v]);
-      }
+      for (int v = 0; v < kAll; ++v) sums[n][v] = MulAdd(weight[v], activation, sums[n][v]);
     }
   }
-  for (int tile = 0; tile < kTiles; ++tile) {
-    const int64_t row = tile_row + tile * kRowTile;
-    WriteSums(sums[tile], AtMost(task.num_rows - row, kRowTile),
-              task.bias == nullptr ? nullptr : task.bias + row, task.mode,
-              task.out + token * task.out_stride + row);
+  for (int u = 0; u < kTiles; ++u, row += kRowTile) {
+    for (int n = 0; n < kTokens; ++n) {
+      WriteSums(sums[n] + u * kVecs, AtMost(task.num_rows - row, kRowTile),
+                task.bias == nullptr ? nullptr : task.bias + row, task.mode,
+                task.out + n * task.out_stride + row);
+    }
   }
+}
+
+template <PackedType kType, int kTokens>
+static void FullDecodeTiles(const MatMulTask& task) {
+  // As many sums as keep the multipliers busy.
+  constexpr int kTiles = kDecodeTiles > kTokens ? kDecodeTiles / kTokens : 1;
+  int64_t row = 0;
+  for (; task.num_rows - row > (kTiles - 1) * kRowTile; row += kTiles * kRowTile)
+    FullDecode<kType, kTokens, kTiles>(task, row);
+  for (; row < task.num_rows; row += kRowTile) FullDecode<kType, kTokens, 1>(task, row);
 }
 
 template <PackedType kType>
 static void FullTiles(const MatMulTask& task) {
-  const int64_t tile_bytes = TileBytes(kType, task.cols);
-  int64_t row = 0;
   if constexpr (!IsQuantized(kType)) {
-    if (task.num_tokens == 1) {
-      for (; task.num_rows - row > (kDecodeTiles - 1) * kRowTile; row += kDecodeTiles * kRowTile)
-        FullDecode<kType, kDecodeTiles>(task, task.tiles + row / kRowTile * tile_bytes, row, 0);
-      for (; row < task.num_rows; row += kRowTile)
-        FullDecode<kType, 1>(task, task.tiles + row / kRowTile * tile_bytes, row, 0);
-      return;
+    switch (task.num_tokens) {
+      case 1:
+        return FullDecodeTiles<kType, 1>(task);
+      case 2:
+        return FullDecodeTiles<kType, 2>(task);
+      case 3:
+        return FullDecodeTiles<kType, 3>(task);
+      case 4:
+        return FullDecodeTiles<kType, 4>(task);
+      default:
+        break;
     }
   }
   constexpr int64_t kRows = kTilesAtOnce * kRowTile;
-  for (; row < task.num_rows; row += kRows) {
+  for (int64_t row = 0; row < task.num_rows; row += kRows) {
     for (int64_t token = 0; token < task.num_tokens; token += kTokenBlock) {
       const int64_t tokens = AtMost(task.num_tokens - token, kTokenBlock);
       if (task.num_rows - row > kRows - kRowTile)

@@ -6,9 +6,6 @@
 // many, kChunkGroups groups of kScratchTiles tiles are unpacked to a scratch buffer that stays in
 // the first-level cache while all tokens pass over it.
 
-// How far ahead of its use a packed tile is asked for.
-static constexpr int64_t kPrefetchBytes = 2048;
-
 // A group's scales unpacked to the scratch buffer: d and, where the type has it, m of 16 rows, or
 // for Q6_K d and the half vectors.
 static constexpr int kScaleBytes = kRowTile * 4;
@@ -44,7 +41,7 @@ struct PackedGroup {
   static constexpr ScaleLayout kScales = TraitsOf(kType).scales;
 
   const uint8_t* codes;
-  const uint8_t* unit;  // the scale unit that the group belongs to
+  const uint8_t* scales;  // of its unit
   int group_in_unit;
 
   TIDAL_INLINE_MEMBER Bytes Codes(int step, int v) const {
@@ -56,12 +53,12 @@ struct PackedGroup {
     }
   }
   TIDAL_INLINE_MEMBER F32 Half(int array, int v) const {
-    return LoadF16((const uint16_t*)unit + array * kRowTile + v * kLanes);
+    return LoadF16((const uint16_t*)scales + array * kRowTile + v * kLanes);
   }
   // The byte arrays after the f16 ones.
   TIDAL_INLINE_MEMBER const uint8_t* ScaleBytesAt(int array) const {
     constexpr int kHalves = kScales == ScaleLayout::kSuperAffine ? 2 : 1;
-    return unit + kHalves * kRowTile * 2 + (2 * group_in_unit + array) * kRowTile;
+    return scales + kHalves * kRowTile * 2 + (2 * group_in_unit + array) * kRowTile;
   }
   TIDAL_INLINE_MEMBER F32 D(int v) const {
     if constexpr (kScales == ScaleLayout::kSuperAffine)
@@ -85,11 +82,11 @@ struct PackedGroup {
 };
 
 template <PackedType kType>
-TIDAL_INLINE PackedGroup<kType> GroupOfTile(const uint8_t* tile, int64_t cols, int64_t group) {
-  constexpr int64_t kPerUnit = UnitCols(kType) / kGroupCols;
-  return {tile + group * GroupCodeBytes(kType),
-          tile + CodeBytes(kType, cols) + group / kPerUnit * ScaleUnitBytes(kType),
-          (int)(group % kPerUnit)};
+TIDAL_INLINE PackedGroup<kType> GroupOfTile(const uint8_t* tile, int64_t group) {
+  constexpr int64_t kGroups = UnitGroups(kType);
+  const uint8_t* unit = tile + group / kGroups * UnitBytes(kType);
+  return {unit + UnitScaleBytes(kType) + group % kGroups * GroupCodeBytes(kType), unit,
+          (int)(group % kGroups)};
 }
 
 // A group in the scratch buffer.
@@ -170,56 +167,94 @@ static inline int64_t EvenPieces(int64_t total, int64_t limit) {
   return (total + pieces - 1) / pieces;
 }
 
-template <PackedType kType, int kTokens>
-TIDAL_NOINLINE static void FusedTile(const MatMulTask& task, const uint8_t* tile, int64_t tile_row,
+// Asks for the group that is used a few groups later. Unpacking fewer bits leaves the hardware's
+// own prefetching idle for too long; 8-bit codes keep it busy, and asking would take its place.
+static constexpr int kFetchDistance = 1536;
+template <PackedType kType>
+TIDAL_INLINE void FetchAhead(const uint8_t* codes) {
+  if constexpr (TraitsOf(kType).bits < 8) {
+    for (int i = 0; i < GroupCodeBytes(kType); i += 64) Prefetch(codes + kFetchDistance + i);
+  }
+}
+// Asks for the start of a stream.
+static inline void FetchStart(const uint8_t* stream) {
+  for (int i = 0; i < kFetchDistance; i += 64) Prefetch(stream + i);
+}
+
+// kTiles packed tiles, tile_stride tiles apart, for kTokens tokens.
+template <PackedType kType, int kTokens, int kTiles>
+TIDAL_NOINLINE static void FusedTile(const MatMulTask& task, int64_t tile, int64_t tile_stride,
                                      int64_t token) {
-  constexpr int64_t kPerUnit = UnitCols(kType) / kGroupCols;
-  const int64_t groups = task.cols / kGroupCols;
-  const int64_t group_bytes = TileBytes(kType, task.cols) / groups;
+  constexpr int kAll = kTiles * kVecs;
+  const int64_t tile_bytes = TileBytes(kType, task.cols);
   const ActivationBlock* blocks[kTokens];
-  F32 sums[kVecs][kTokens];
+  F32 sums[kAll][kTokens];
+  TIDAL_UNROLL
   for (int n = 0; n < kTokens; ++n) {
     blocks[n] = task.blocks + (token + n) * task.block_stride;
-    for (int v = 0; v < kVecs; ++v) sums[v][n] = ZeroF();
-  }
-  const uint8_t* ahead = tile + kPrefetchBytes;
-  PackedGroup<kType> group = GroupOfTile<kType>(tile, task.cols, 0);
-  for (int64_t g = 0; g < groups; ++g) {
-    constexpr int kLines = (GroupCodeBytes(kType) + ScaleUnitBytes(kType) / kPerUnit + 63) / 64;
     TIDAL_UNROLL
-    for (int i = 0; i < kLines; ++i) Prefetch(ahead + 64 * i);
-    ahead += group_bytes;
-    AddGroups<kType, kTokens, 1>(&group, blocks, sums);
-    for (int n = 0; n < kTokens; ++n) ++blocks[n];
-    group.codes += GroupCodeBytes(kType);
-    if (++group.group_in_unit == kPerUnit) {
-      group.group_in_unit = 0;
-      group.unit += ScaleUnitBytes(kType);
+    for (int v = 0; v < kAll; ++v) sums[v][n] = ZeroF();
+  }
+  PackedGroup<kType> group[kTiles];
+  TIDAL_UNROLL
+  for (int u = 0; u < kTiles; ++u)
+    group[u] = GroupOfTile<kType>(task.tiles + (tile + u * tile_stride) * tile_bytes, 0);
+  for (int64_t unit = 0; unit < task.cols / UnitCols(kType); ++unit) {
+    for (int g = 0; g < UnitGroups(kType); ++g) {
+      TIDAL_UNROLL
+      for (int u = 0; u < kTiles; ++u) FetchAhead<kType>(group[u].codes);
+      AddGroups<kType, kTokens, kTiles>(group, blocks, sums);
+      TIDAL_UNROLL
+      for (int n = 0; n < kTokens; ++n) ++blocks[n];
+      TIDAL_UNROLL
+      for (int u = 0; u < kTiles; ++u) {
+        group[u].codes += GroupCodeBytes(kType);
+        ++group[u].group_in_unit;
+      }
+    }
+    TIDAL_UNROLL
+    for (int u = 0; u < kTiles; ++u) {
+      group[u].codes += UnitScaleBytes(kType);
+      group[u].scales += UnitBytes(kType);
+      group[u].group_in_unit = 0;
     }
   }
-  const int64_t rows = AtMost(task.num_rows - tile_row, kRowTile);
-  for (int n = 0; n < kTokens; ++n) {
-    F32 token_sums[kVecs];
-    for (int v = 0; v < kVecs; ++v) token_sums[v] = sums[v][n];
-    WriteSums(token_sums, rows, task.bias == nullptr ? nullptr : task.bias + tile_row, task.mode,
-              task.out + (token + n) * task.out_stride + tile_row);
+  for (int u = 0; u < kTiles; ++u) {
+    const int64_t row = (tile + u * tile_stride) * kRowTile;
+    for (int n = 0; n < kTokens; ++n) {
+      F32 token_sums[kVecs];
+      for (int v = 0; v < kVecs; ++v) token_sums[v] = sums[u * kVecs + v][n];
+      WriteSums(token_sums, AtMost(task.num_rows - row, kRowTile),
+                task.bias == nullptr ? nullptr : task.bias + row, task.mode,
+                task.out + (token + n) * task.out_stride + row);
+    }
   }
 }
 
 template <PackedType kType, int kTokens>
-static void FusedTileOf(const MatMulTask& task, const uint8_t* tile, int64_t tile_row,
-                        int64_t token, int64_t tokens) {
-  if (tokens >= kTokens) return FusedTile<kType, kTokens>(task, tile, tile_row, token);
-  if constexpr (kTokens > 1) FusedTileOf<kType, kTokens - 1>(task, tile, tile_row, token, tokens);
+static void FusedTileOf(const MatMulTask& task, int64_t tile, int64_t token, int64_t tokens) {
+  if (tokens >= kTokens) return FusedTile<kType, kTokens, 1>(task, tile, 0, token);
+  if constexpr (kTokens > 1) FusedTileOf<kType, kTokens - 1>(task, tile, token, tokens);
 }
 
 template <PackedType kType>
 static void FusedTiles(const MatMulTask& task) {
-  const int64_t tile_bytes = TileBytes(kType, task.cols);
-  const uint8_t* tile = task.tiles;
-  for (int64_t row = 0; row < task.num_rows; row += kRowTile, tile += tile_bytes) {
+  const int64_t tiles = (task.num_rows + kRowTile - 1) / kRowTile;
+  int64_t tile = 0;
+  if constexpr (kFusedTiles > 1) {
+    // Each stream of kFusedTiles runs through its own stretch of tiles: the hardware fetches long
+    // streams ahead, and several of them sooner than one.
+    const int64_t stretch = tiles / kFusedTiles;
+    if (task.num_tokens == 1) {
+      for (int u = 0; u < kFusedTiles; ++u)
+        FetchStart(task.tiles + u * stretch * TileBytes(kType, task.cols));
+      for (; tile < stretch; ++tile) FusedTile<kType, 1, kFusedTiles>(task, tile, stretch, 0);
+      tile = stretch * kFusedTiles;
+    }
+  }
+  for (; tile < tiles; ++tile) {
     for (int64_t token = 0; token < task.num_tokens; token += kFusedTokens)
-      FusedTileOf<kType, kFusedTokens>(task, tile, row, token, task.num_tokens - token);
+      FusedTileOf<kType, kFusedTokens>(task, tile, token, task.num_tokens - token);
   }
 }
 
@@ -319,7 +354,7 @@ static void ScratchBlock(const MatMulTask& task, const uint8_t* tiles, int64_t r
     for (int tile = 0; tile < num_tiles; ++tile) {
       uint8_t* scratch = ScratchGroups(task, tile);
       for (int64_t g = 0; g < chunk; ++g) {
-        UnpackGroup(GroupOfTile<kType>(tiles + tile * tile_bytes, task.cols, g0 + g),
+        UnpackGroup(GroupOfTile<kType>(tiles + tile * tile_bytes, g0 + g),
                     scratch + g * ScratchGroupBytes(kType));
       }
     }

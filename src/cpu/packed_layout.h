@@ -6,23 +6,25 @@
 //
 // Float types: element (row r, column k) of a tile is element k * kRowTile + r. Any cols.
 //
-// Quantised types: the codes of all groups, then (from CodeBytes on) the scales of all groups. A
-// group is kGroupCols columns; q[r][k] is the unsigned code of row r, column k of the group; step s
-// of a group is its columns 4s .. 4s+3, so that 64 bytes hold one step of 16 rows. For t in 0..3:
+// Quantised types: units one after the other, each the scales of its groups, then their codes, so
+// that a product reads one stream from end to end. A unit is one group, for Q4_K, Q5_K and Q6_K
+// eight. A group is kGroupCols columns; q[r][k] is the unsigned code of row r, column k of the
+// group; step s of a group is its columns 4s .. 4s+3, so that 64 bytes hold one step of 16 rows.
+// For t in 0..3:
 //   4 bits  256 bytes   byte (s*16+r)*4+t, s in 0..3: low nibble q[r][4s+t], high nibble
 //                       q[r][16+4s+t]
 //   5 bits  + 64 bytes  byte 256 + r*4+t: bit s, s in 0..7, is bit 4 of q[r][4s+t]
 //   6 bits  + 128 bytes byte 256 + p*64 + r*4+t, p in 0..1: bits 2j..2j+1, j in 0..3, are bits 4..5
 //                       of q[r][16p+4j+t]
 //   8 bits  512 bytes   byte (s*16+r)*4+t, s in 0..7: q[r][4s+t]
-// The scales, each an array [kRowTile] (d and m are f16 bits):
-//   Q4_0, Q5_0, Q8_0    per group d;                             x = d * (q - 8, 16, 128)
-//   Q4_1                per group d, m;                          x = d * q + m
-//   Q4_K, Q5_K          per 8 groups d, -dmin, then per group u8 scale, u8 min;
-//                                                                x = d * scale * q - dmin * min
-//   Q6_K                per 8 groups d, then per 16 columns s8 scale; x = d * scale * (q - 32)
-// All of it is exactly what the file holds. It takes the file's size, plus 2.8 % for Q4_K and 2.3 %
-// for Q5_K (the 6-bit scales are widened to bytes) and what fills up the last tile.
+// The scales of a unit, each an array [kRowTile] (d and m are f16 bits):
+//   Q4_0, Q5_0, Q8_0    d                                      x = d * (q - 8, 16, 128)
+//   Q4_1                d, m                                   x = d * q + m
+//   Q4_K, Q5_K          d, -dmin, per group u8 scale, u8 min   x = d * scale * q - dmin * min
+//   Q6_K                d, per 16 columns s8 scale, 32 unused  x = d * scale * (q - 32)
+//                       bytes
+// All of it is exactly what the file holds. It takes the file's size, plus 2.8 % for Q4_K, 2.3 %
+// for Q5_K (the 6-bit scales are widened to bytes), 1 % for Q6_K and what fills up the last tile.
 //
 // Only C headers here: the file is compiled with each ISA's flags.
 #ifndef TIDAL_CPU_PACKED_LAYOUT_H_
@@ -35,7 +37,6 @@ namespace tidal {
 inline constexpr int kRowTile = 16;
 inline constexpr int kGroupCols = 32;
 inline constexpr int kStepBytes = 64;      // 16 rows x 4 columns
-inline constexpr int kGroupsPerSuper = 8;  // groups of a K-quant block
 inline constexpr int kTileAlignment = 64;  // of a tile's first byte, where the matrix has it
 
 // DType without its header, which needs the C++ library. Same order.
@@ -104,8 +105,12 @@ static constexpr bool HasMinimum(PackedType type) {
 static constexpr int GroupCodeBytes(PackedType type) {
   return TraitsOf(type).bits * kRowTile * kGroupCols / 8;
 }
-// Bytes of the scales of one group, or of 8 groups where the type has blocks of 8.
-static constexpr int ScaleUnitBytes(PackedType type) {
+// Groups of a unit; cols is a multiple of their columns.
+static constexpr int UnitGroups(PackedType type) { return HasSuperBlocks(type) ? 8 : 1; }
+static constexpr int UnitCodeBytes(PackedType type) {
+  return UnitGroups(type) * GroupCodeBytes(type);
+}
+static constexpr int UnitScaleBytes(PackedType type) {
   switch (TraitsOf(type).scales) {
     case ScaleLayout::kNone:
       return 0;
@@ -114,23 +119,22 @@ static constexpr int ScaleUnitBytes(PackedType type) {
     case ScaleLayout::kAffine:
       return kRowTile * 4;
     case ScaleLayout::kSuperAffine:
-      return kRowTile * (4 + 2 * kGroupsPerSuper);
+      return kRowTile * 20;
     case ScaleLayout::kSuperSymmetric:
-      return kRowTile * (2 + 2 * kGroupsPerSuper);
+      return kRowTile * 20;
   }
   return 0;
 }
-// Columns that share a scale unit; cols is a multiple of it. 1 for float types.
-static constexpr int UnitCols(PackedType type) {
-  if (!IsQuantized(type)) return 1;
-  return HasSuperBlocks(type) ? kGroupCols * kGroupsPerSuper : kGroupCols;
+static constexpr int UnitBytes(PackedType type) {
+  return UnitCodeBytes(type) + UnitScaleBytes(type);
 }
-// Where a tile's scales begin; for float types the whole tile.
-static constexpr int64_t CodeBytes(PackedType type, int64_t cols) {
-  return cols * TraitsOf(type).bits * kRowTile / 8;
+// Columns of a unit; 1 for float types.
+static constexpr int UnitCols(PackedType type) {
+  return IsQuantized(type) ? UnitGroups(type) * kGroupCols : 1;
 }
 static constexpr int64_t TileBytes(PackedType type, int64_t cols) {
-  const int64_t bytes = CodeBytes(type, cols) + cols / UnitCols(type) * ScaleUnitBytes(type);
+  const int64_t bytes = IsQuantized(type) ? cols / UnitCols(type) * UnitBytes(type)
+                                          : cols * TraitsOf(type).bits / 8 * kRowTile;
   return (bytes + kTileAlignment - 1) / kTileAlignment * kTileAlignment;
 }
 

@@ -20,6 +20,7 @@ static_assert(static_cast<int>(PackedType::kF32) == static_cast<int>(DType::kF32
 // Work on codes is done on four columns at a time, in the bytes of a word.
 constexpr uint32_t kLowNibbles = 0x0f0f0f0f;
 constexpr int kStepsPerGroup = kGroupCols / 4;
+constexpr int kGroupsPerBlock = kSuperBlockSize / kGroupCols;
 
 uint32_t Load32(const void* p) {
   uint32_t word;
@@ -49,15 +50,9 @@ void StoreFifthBits(uint8_t* group, int row, const uint32_t fifth[kStepsPerGroup
   StoreStep(group + 4 * kStepBytes, 0, row, bits);
 }
 
-struct TileTarget {
-  uint8_t* codes;
-  uint8_t* scales;
-  int row;
-};
-
-// One block of a row, number `unit` of it, into the tile.
+// One block of a row, into the scales and codes of the unit that holds it for kRowTile rows.
 template <typename Block>
-void PackBlock(const Block& block, int64_t unit, const TileTarget& to);
+void PackBlock(const Block& block, uint8_t* scales, uint8_t* codes, int row);
 
 // The words of 32 nibbles as Q4_0 and its kin hold them: q[i] low, q[i+16] high.
 void SplitNibbles(const uint8_t* qs, uint32_t words[kStepsPerGroup]) {
@@ -69,25 +64,24 @@ void SplitNibbles(const uint8_t* qs, uint32_t words[kStepsPerGroup]) {
 }
 
 template <>
-void PackBlock(const BlockQ4_0& block, int64_t unit, const TileTarget& to) {
+void PackBlock(const BlockQ4_0& block, uint8_t* scales, uint8_t* codes, int row) {
   uint32_t words[kStepsPerGroup];
   SplitNibbles(block.qs, words);
-  StoreNibbles(to.codes + unit * GroupCodeBytes(PackedType::kQ4_0), to.row, words);
-  StoreHalf(to.scales + unit * ScaleUnitBytes(PackedType::kQ4_0), to.row, block.d);
+  StoreNibbles(codes, row, words);
+  StoreHalf(scales, row, block.d);
 }
 
 template <>
-void PackBlock(const BlockQ4_1& block, int64_t unit, const TileTarget& to) {
+void PackBlock(const BlockQ4_1& block, uint8_t* scales, uint8_t* codes, int row) {
   uint32_t words[kStepsPerGroup];
   SplitNibbles(block.qs, words);
-  StoreNibbles(to.codes + unit * GroupCodeBytes(PackedType::kQ4_1), to.row, words);
-  uint8_t* scales = to.scales + unit * ScaleUnitBytes(PackedType::kQ4_1);
-  StoreHalf(scales, to.row, block.d);
-  StoreHalf(scales + kRowTile * 2, to.row, block.m);
+  StoreNibbles(codes, row, words);
+  StoreHalf(scales, row, block.d);
+  StoreHalf(scales + kRowTile * 2, row, block.m);
 }
 
 template <>
-void PackBlock(const BlockQ5_0& block, int64_t unit, const TileTarget& to) {
+void PackBlock(const BlockQ5_0& block, uint8_t* scales, uint8_t* codes, int row) {
   uint32_t words[kStepsPerGroup];
   SplitNibbles(block.qs, words);
   const uint32_t high = Load32(block.qh);
@@ -95,66 +89,64 @@ void PackBlock(const BlockQ5_0& block, int64_t unit, const TileTarget& to) {
   // Four bits spread to four bytes: the products land 7 bits apart, so none carries into another.
   for (int s = 0; s < kStepsPerGroup; ++s)
     fifth[s] = (((high >> (4 * s)) & 15) * 0x00204081) & 0x01010101;
-  uint8_t* group = to.codes + unit * GroupCodeBytes(PackedType::kQ5_0);
-  StoreNibbles(group, to.row, words);
-  StoreFifthBits(group, to.row, fifth);
-  StoreHalf(to.scales + unit * ScaleUnitBytes(PackedType::kQ5_0), to.row, block.d);
+  StoreNibbles(codes, row, words);
+  StoreFifthBits(codes, row, fifth);
+  StoreHalf(scales, row, block.d);
 }
 
 template <>
-void PackBlock(const BlockQ8_0& block, int64_t unit, const TileTarget& to) {
-  uint8_t* group = to.codes + unit * GroupCodeBytes(PackedType::kQ8_0);
+void PackBlock(const BlockQ8_0& block, uint8_t* scales, uint8_t* codes, int row) {
   for (int s = 0; s < kStepsPerGroup; ++s)
-    StoreStep(group, s, to.row, Load32(block.qs + 4 * s) ^ 0x80808080);  // + 128
-  StoreHalf(to.scales + unit * ScaleUnitBytes(PackedType::kQ8_0), to.row, block.d);
+    StoreStep(codes, s, row, Load32(block.qs + 4 * s) ^ 0x80808080);  // + 128
+  StoreHalf(scales, row, block.d);
 }
 
 template <typename Block>
 void PackSuperAffineScales(const Block& block, uint8_t* scales, int row) {
-  uint8_t scale[kGroupsPerSuper], min[kGroupsPerSuper];
+  uint8_t scale[kGroupsPerBlock], min[kGroupsPerBlock];
   UnpackKScales(block.scales, scale, min);
   StoreHalf(scales, row, block.d);
   StoreHalf(scales + kRowTile * 2, row, block.dmin ^ 0x8000);
   uint8_t* bytes = scales + kRowTile * 4;
-  for (int g = 0; g < kGroupsPerSuper; ++g) {
+  for (int g = 0; g < kGroupsPerBlock; ++g) {
     bytes[2 * g * kRowTile + row] = scale[g];
     bytes[(2 * g + 1) * kRowTile + row] = min[g];
   }
 }
 
 template <>
-void PackBlock(const BlockQ4_K& block, int64_t unit, const TileTarget& to) {
+void PackBlock(const BlockQ4_K& block, uint8_t* scales, uint8_t* codes, int row) {
   constexpr int kBytes = GroupCodeBytes(PackedType::kQ4_K);
-  for (int g = 0; g < kGroupsPerSuper; ++g) {
+  for (int g = 0; g < kGroupsPerBlock; ++g) {
     const uint8_t* qs = block.qs + (g / 2) * 32;
     uint32_t words[kStepsPerGroup];
     for (int s = 0; s < kStepsPerGroup; ++s) words[s] = Load32(qs + 4 * s) >> (g % 2 * 4);
-    StoreNibbles(to.codes + (unit * kGroupsPerSuper + g) * kBytes, to.row, words);
+    StoreNibbles(codes + g * kBytes, row, words);
   }
-  PackSuperAffineScales(block, to.scales + unit * ScaleUnitBytes(PackedType::kQ4_K), to.row);
+  PackSuperAffineScales(block, scales, row);
 }
 
 template <>
-void PackBlock(const BlockQ5_K& block, int64_t unit, const TileTarget& to) {
+void PackBlock(const BlockQ5_K& block, uint8_t* scales, uint8_t* codes, int row) {
   constexpr int kBytes = GroupCodeBytes(PackedType::kQ5_K);
-  for (int g = 0; g < kGroupsPerSuper; ++g) {
+  for (int g = 0; g < kGroupsPerBlock; ++g) {
     const uint8_t* qs = block.qs + (g / 2) * 32;
     uint32_t words[kStepsPerGroup], fifth[kStepsPerGroup];
     for (int s = 0; s < kStepsPerGroup; ++s) {
       words[s] = Load32(qs + 4 * s) >> (g % 2 * 4);
       fifth[s] = Load32(block.qh + 4 * s) >> g;
     }
-    uint8_t* group = to.codes + (unit * kGroupsPerSuper + g) * kBytes;
-    StoreNibbles(group, to.row, words);
-    StoreFifthBits(group, to.row, fifth);
+    uint8_t* group = codes + g * kBytes;
+    StoreNibbles(group, row, words);
+    StoreFifthBits(group, row, fifth);
   }
-  PackSuperAffineScales(block, to.scales + unit * ScaleUnitBytes(PackedType::kQ5_K), to.row);
+  PackSuperAffineScales(block, scales, row);
 }
 
 template <>
-void PackBlock(const BlockQ6_K& block, int64_t unit, const TileTarget& to) {
+void PackBlock(const BlockQ6_K& block, uint8_t* scales, uint8_t* codes, int row) {
   constexpr int kBytes = GroupCodeBytes(PackedType::kQ6_K);
-  for (int g = 0; g < kGroupsPerSuper; ++g) {
+  for (int g = 0; g < kGroupsPerBlock; ++g) {
     const int quarter = g % 4;  // which 32 columns of the run of 128
     const uint8_t* ql = block.ql + (g / 4) * 64 + (quarter % 2) * 32;
     const uint8_t* qh = block.qh + (g / 4) * 32;
@@ -164,15 +156,14 @@ void PackBlock(const BlockQ6_K& block, int64_t unit, const TileTarget& to) {
       words[s] = Load32(ql + 4 * s) >> (quarter / 2 * 4);
       high[s / 4] |= ((Load32(qh + 4 * s) >> (2 * quarter)) & 0x03030303) << (2 * (s % 4));
     }
-    uint8_t* group = to.codes + (unit * kGroupsPerSuper + g) * kBytes;
-    StoreNibbles(group, to.row, words);
-    StoreStep(group + 4 * kStepBytes, 0, to.row, high[0]);
-    StoreStep(group + 4 * kStepBytes, 1, to.row, high[1]);
+    uint8_t* group = codes + g * kBytes;
+    StoreNibbles(group, row, words);
+    StoreStep(group + 4 * kStepBytes, 0, row, high[0]);
+    StoreStep(group + 4 * kStepBytes, 1, row, high[1]);
   }
-  uint8_t* scales = to.scales + unit * ScaleUnitBytes(PackedType::kQ6_K);
-  StoreHalf(scales, to.row, block.d);
-  for (int h = 0; h < 2 * kGroupsPerSuper; ++h)
-    std::memcpy(scales + kRowTile * (2 + h) + to.row, &block.scales[h], 1);
+  StoreHalf(scales, row, block.d);
+  for (int h = 0; h < 2 * kGroupsPerBlock; ++h)
+    std::memcpy(scales + kRowTile * (2 + h) + row, &block.scales[h], 1);
 }
 
 struct Source {
@@ -187,14 +178,13 @@ void PackQuantizedTile(PackedType type, const Source& from, int64_t tile, uint8_
   const int64_t first = tile * kRowTile;
   const int rows = static_cast<int>(std::min<int64_t>(kRowTile, from.rows - first));
   if (rows < kRowTile) std::memset(dest, 0, static_cast<size_t>(TileBytes(type, from.cols)));
-  uint8_t* scales = dest + CodeBytes(type, from.cols);
-  for (int64_t unit = 0; unit < units; ++unit) {
+  for (int64_t unit = 0; unit < units; ++unit, dest += UnitBytes(type)) {
     for (int row = 0; row < rows; ++row) {
       Block block;
       std::memcpy(&block,
                   from.data + ((first + row) * units + unit) * static_cast<int64_t>(sizeof(Block)),
                   sizeof(Block));
-      PackBlock(block, unit, {dest, scales, row});
+      PackBlock(block, dest, dest + UnitScaleBytes(type), row);
     }
   }
 }
@@ -216,7 +206,7 @@ void PackFloatTile(const Source& from, int64_t tile, uint8_t* dest) {
     }
     std::memcpy(dest + k0 * kRowTile * kSize, out, static_cast<size_t>(width * kRowTile * kSize));
   }
-  const int64_t used = CodeBytes(PackedType::kF32, from.cols) / 4 * kSize;
+  const int64_t used = from.cols * kRowTile * kSize;
   const int64_t tile_bytes = RoundUp(used, kTileAlignment);
   std::memset(dest + used, 0, static_cast<size_t>(tile_bytes - used));
 }

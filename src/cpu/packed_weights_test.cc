@@ -27,30 +27,44 @@ class PackedReader {
         break;
     }
     const int bits = TraitsOf(m_.type).bits;
-    const int code = Code(tile + col / 32 * (bits * 64), bits, r, col % 32);
-    const uint8_t* scales = tile + m_.cols * bits * 2;
-    const int64_t group = col / 32, super = col / 256, in_super = group % 8;
+    const bool super = UnitCols(m_.type) == 256;
+    const int64_t codes = bits * 64 * (super ? 8 : 1);
+    const int64_t in_unit = super ? col / 32 % 8 : 0;
+    const uint8_t* unit = tile + col / (super ? 256 : 32) * (codes + ScaleBytes());
+    const uint8_t* scales = unit;
+    const int code = Code(unit + ScaleBytes() + in_unit * bits * 64, bits, r, col % 32);
     switch (m_.type) {
       case PackedType::kQ4_0:
-        return Half(scales, group * 16 + r) * float(code - 8);
+        return Half(scales, r) * float(code - 8);
       case PackedType::kQ5_0:
-        return Half(scales, group * 16 + r) * float(code - 16);
+        return Half(scales, r) * float(code - 16);
       case PackedType::kQ8_0:
-        return Half(scales, group * 16 + r) * float(code - 128);
+        return Half(scales, r) * float(code - 128);
       case PackedType::kQ4_1:
-        return Half(scales, group * 32 + r) * float(code) + Half(scales, group * 32 + 16 + r);
+        return Half(scales, r) * float(code) + Half(scales, 16 + r);
       case PackedType::kQ4_K:
       case PackedType::kQ5_K: {
-        const uint8_t* unit = scales + super * 320;
-        const float d = Half(unit, r) * float(unit[64 + in_super * 32 + r]);
-        const float m = Half(unit, 16 + r) * float(unit[64 + in_super * 32 + 16 + r]);
+        const float d = Half(scales, r) * float(scales[64 + in_unit * 32 + r]);
+        const float m = Half(scales, 16 + r) * float(scales[64 + in_unit * 32 + 16 + r]);
         return d * float(code) + m;
       }
       default: {  // Q6_K
-        const uint8_t* unit = scales + super * 288;
-        const float scale = static_cast<int8_t>(unit[32 + col % 256 / 16 * 16 + r]);
-        return Half(unit, r) * scale * float(code - 32);
+        const float scale = static_cast<int8_t>(scales[32 + col % 256 / 16 * 16 + r]);
+        return Half(scales, r) * scale * float(code - 32);
       }
+    }
+  }
+
+  int ScaleBytes() const {
+    switch (m_.type) {
+      case PackedType::kQ4_1:
+        return 64;
+      case PackedType::kQ4_K:
+      case PackedType::kQ5_K:
+      case PackedType::kQ6_K:
+        return 320;
+      default:
+        return 32;
     }
   }
 

@@ -179,6 +179,7 @@ TIDAL_INLINE F32 Exp(F32 a) {
   return _mm256_andnot_ps(_mm256_cmp_ps(a, Set1(-87.3365f), _CMP_LT_OQ), Mul(p, scale));
 }
 
+TIDAL_INLINE F32 SwapPairs(F32 a) { return _mm256_permute_ps(a, 0xb1); }
 TIDAL_INLINE F32 InRegister(F32 a) {
   __asm__("" : "+x"(a));
   return a;

@@ -160,6 +160,7 @@ TIDAL_INLINE F32 Exp(F32 a) {
   return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(a, Set1(-87.3365f), _CMP_NLT_UQ), p, n);
 }
 
+TIDAL_INLINE F32 SwapPairs(F32 a) { return _mm512_permute_ps(a, 0xb1); }
 TIDAL_INLINE F32 InRegister(F32 a) {
   __asm__("" : "+v"(a));
   return a;

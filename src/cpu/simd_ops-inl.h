@@ -12,6 +12,7 @@ static constexpr SimdOps kOps = {
                       float* out) { StoreU(out, NegMulAdd(LoadU(a), LoadU(b), LoadU(c))); },
     .first_n = [](int n, const float* a, const float* b,
                   float* out) { StoreU(out, FirstN(n, LoadU(a), LoadU(b))); },
+    .swap_pairs = [](const float* a, float* out) { StoreU(out, SwapPairs(LoadU(a))); },
     .load_n = [](const float* p, int n, float* out) { StoreU(out, LoadN(p, n)); },
     .store_n = [](const float* a, int n, float* p) { StoreN(p, LoadU(a), n); },
     .reduce_add = [](const float* a) { return ReduceAdd(LoadU(a)); },

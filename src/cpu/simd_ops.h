@@ -17,6 +17,7 @@ struct SimdOps {
   void (*mul_add)(const float* a, const float* b, const float* c, float* out);
   void (*neg_mul_add)(const float* a, const float* b, const float* c, float* out);
   void (*first_n)(int n, const float* a, const float* b, float* out);
+  void (*swap_pairs)(const float* a, float* out);
   void (*load_n)(const float* p, int n, float* out);
   void (*store_n)(const float* a, int n, float* p);
   float (*reduce_add)(const float* a);

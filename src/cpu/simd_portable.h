@@ -24,6 +24,7 @@
 //                 results are flushed and Exp(-inf) is 0; above 88.37 the result for 88.37, never
 //                 infinity; NaN for NaN
 //   FirstN        lanes below n from a, the others from b
+//   SwapPairs     the lanes 1, 0, 3, 2, ...
 //   InRegister    a, loaded once: compilers repeat a load in each instruction that can have an
 //                 operand in memory, and loads are what such code runs out of
 //   Prefetch      a hint to read the cache line at p soon
@@ -256,5 +257,9 @@ TIDAL_INLINE F32x4 Exp4(F32x4 a) {
 }
 TIDAL_INLINE F32 Exp(F32 a) { return {Exp4(a.lo), Exp4(a.hi)}; }
 
+TIDAL_INLINE F32 SwapPairs(F32 a) {
+  return {__builtin_shufflevector(a.lo, a.lo, 1, 0, 3, 2),
+          __builtin_shufflevector(a.hi, a.hi, 1, 0, 3, 2)};
+}
 TIDAL_INLINE F32 InRegister(F32 a) { return a; }
 TIDAL_INLINE void Prefetch(const void* p) { __builtin_prefetch(p); }

@@ -173,6 +173,11 @@ TEST_P(SimdTest, ReductionsShareOneOrder) {
   for (size_t i = 0; i < lanes; ++i) EXPECT_EQ(out_[i], ops_.reduce_add(&vectors[i * lanes])) << i;
 }
 
+TEST_P(SimdTest, SwapPairsExchangesNeighbours) {
+  ops_.swap_pairs(a_, out_);
+  for (int i = 0; i < ops_.lanes; ++i) EXPECT_EQ(out_[i], a_[i ^ 1]);
+}
+
 TEST_P(SimdTest, TransposeSwapsRowsAndColumns) {
   const auto lanes = static_cast<size_t>(ops_.lanes);
   std::vector<float> rows(lanes * lanes);
