@@ -108,8 +108,10 @@ TEST(ChatTemplate, RendersAgainAndAtTheSameTime) {
   ASSERT_TRUE(parsed.ok());
   const ChatTemplate chat_template = std::move(parsed).value();
   const std::string expected = chat_template.Render(Json::object()).value();
+  constexpr int kThreads = 4;
   std::vector<std::thread> threads;
-  for (int i = 0; i < 4; ++i) {
+  threads.reserve(kThreads);
+  for (int i = 0; i < kThreads; ++i) {
     threads.emplace_back([&] {
       for (int round = 0; round < 10; ++round) {
         EXPECT_EQ(chat_template.Render(Json::object()).value(), expected);

@@ -15,6 +15,11 @@
 
 namespace tidal::jinja {
 
+// A node of items with its first one, unless that is null.
+std::unique_ptr<ItemsExpr> MakeItems(ExprKind kind, SourcePos pos, ExprPtr first);
+// A literal that is no string.
+std::unique_ptr<LiteralExpr> MakeConstant(Value value, SourcePos pos);
+
 class ExpressionParser {
  public:
   ExpressionParser(std::string_view source, int32_t max_depth)

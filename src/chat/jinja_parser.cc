@@ -200,7 +200,7 @@ class Parser : public ExpressionParser {
     if (chain == nullptr || chain->steps.back().kind != PostfixExpr::StepKind::kCall) {
       return ErrorAt(pos, "expected the call of a macro in this call block");
     }
-    call.release();
+    static_cast<void>(call.release());  // chain is it
     node->call.reset(chain);
     TIDAL_RETURN_IF_ERROR(ParseCallableBody("endcall", &node->caller));
     out->push_back(std::move(node));
