@@ -194,6 +194,8 @@ Status ChatCommand::Converse(LineReader* reader, Chat* chat) {
       continue;
     }
     TIDAL_RETURN_IF_ERROR(Answer(*line, chat));
+    if (chat->console.in_is_terminal() && chat->console.out_is_terminal())
+      TIDAL_RETURN_IF_ERROR(chat->output.Write("\n"));
   }
   return OkStatus();
 }

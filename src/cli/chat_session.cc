@@ -51,7 +51,7 @@ Result<ChatAnswer> ChatSession::Answer(const InterruptScope& interrupt, const Pr
   request.ignore_eos = settings_.ignore_eos;
   ChatAnswer answer;
   IncrementalDetokenizer detokenizer(engine_->tokenizer());
-  const auto emit = [&](std::string text) {
+  const auto emit = [&](const std::string& text) {
     answer.text += text;
     return on_text(text);
   };

@@ -55,7 +55,7 @@ int WriteOut(const Console& console, const std::string& who, const std::string& 
 
 // What is wrong with the command line, in our words where the parser's are poor.
 std::string DescribeParseError(const CLI::ParseError& error, const CLI::App& app) {
-  const std::string message = error.what();
+  std::string message = error.what();
   if (dynamic_cast<const CLI::ValidationError*>(&error) != nullptr) {
     // Ours (AddOption), behind the option's name and a colon.
     const size_t colon = message.find(": ");

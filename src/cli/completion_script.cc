@@ -66,20 +66,21 @@ std::string Join(const std::vector<std::string>& words, std::string_view separat
   return fmt::format("{}", fmt::join(words, separator));
 }
 
-// In single quotes for a shell, with what zsh's _arguments takes for its own left out.
-std::string QuotedHelp(std::string_view help) {
+// In single quotes, as every shell here reads them.
+std::string Quoted(std::string_view text) {
   std::string quoted = "'";
-  for (const char c : help) {
-    if (c == '\'')
-      quoted += "'\\''";
-    else if (c == '[' || c == ']')
-      quoted += c == '[' ? "(" : ")";
-    else if (c == ':')
-      quoted += ";";
-    else
-      quoted += c;
-  }
+  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
   return quoted + "'";
+}
+
+// The same for zsh's _arguments and _describe, to which brackets and colons mean something.
+std::string ZshQuoted(std::string_view text) {
+  std::string escaped;
+  for (const char c : text) {
+    if (c == '[' || c == ']' || c == ':') escaped += '\\';
+    escaped += c;
+  }
+  return Quoted(escaped);
 }
 
 std::string BashScript(const std::vector<CompletedCommand>& commands) {
@@ -129,7 +130,7 @@ std::string ZshScript(const std::vector<CompletedCommand>& commands) {
   std::string names;
   std::string cases;
   for (const CompletedCommand& command : commands) {
-    names += fmt::format("    {}':'{}\n", command.name, QuotedHelp(command.help));
+    names += fmt::format("    {}':'{}\n", command.name, ZshQuoted(command.help));
     cases += fmt::format("      {})\n        _arguments", command.name);
     for (const CompletedOption& option : command.options) {
       std::string action;
@@ -138,8 +139,7 @@ std::string ZshScript(const std::vector<CompletedCommand>& commands) {
       if (option.kind == ValueKind::kChoice)
         action = fmt::format("':value:({})'", Join(option.choices, " "));
       for (const std::string& name : option.names)
-        cases +=
-            fmt::format(" \\\n          '{}''['{}']'{}", name, QuotedHelp(option.help), action);
+        cases += fmt::format(" \\\n          '{}''['{}']'{}", name, ZshQuoted(option.help), action);
     }
     if (command.positional == ValueKind::kFile) cases += " \\\n          '1:file:_files'";
     if (command.positional == ValueKind::kChoice)
@@ -171,7 +171,7 @@ std::string FishScript(const std::vector<CompletedCommand>& commands) {
       "complete -c tidal -f\n";
   for (const CompletedCommand& command : commands) {
     script += fmt::format("complete -c tidal -n __fish_use_subcommand -a {} -d {}\n", command.name,
-                          QuotedHelp(command.help));
+                          Quoted(command.help));
     const std::string when =
         fmt::format("complete -c tidal -n '__fish_seen_subcommand_from {}'", command.name);
     for (const CompletedOption& option : command.options) {
@@ -186,7 +186,7 @@ std::string FishScript(const std::vector<CompletedCommand>& commands) {
       if (option.kind == ValueKind::kOther) script += " -x";
       if (option.kind == ValueKind::kChoice)
         script += fmt::format(" -x -a '{}'", Join(option.choices, " "));
-      script += fmt::format(" -d {}\n", QuotedHelp(option.help));
+      script += fmt::format(" -d {}\n", Quoted(option.help));
     }
     if (command.positional == ValueKind::kFile) script += when + " -F\n";
     if (command.positional == ValueKind::kChoice)

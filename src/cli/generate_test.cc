@@ -17,7 +17,7 @@ CliResult Generate(std::vector<std::string> args, const std::string& input = "")
 }
 
 Json GenerateJson(std::vector<std::string> args, const std::string& input = "") {
-  args.push_back("--json");
+  args.emplace_back("--json");
   const CliResult result = Generate(args, input);
   EXPECT_EQ(result.code, 0) << result.err;
   EXPECT_TRUE(IsUtf8(result.out));
@@ -145,7 +145,7 @@ TEST(Generate, EndsAtAnEndToken) {
   EXPECT_EQ(stopped["tokens"], Json({2}));
   EXPECT_EQ(stopped["text"], "");
   std::vector<std::string> on = args;
-  on.push_back("--ignore-eos");
+  on.emplace_back("--ignore-eos");
   EXPECT_EQ(GenerateJson(on)["finish_reason"], "length");
 }
 

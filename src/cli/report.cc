@@ -75,11 +75,11 @@ std::string StatsTable(const RunStats& stats) {
   const auto row = [&table](const char* what, const std::string& value) {
     table += fmt::format("{:<8}  {}\n", what, value);
   };
-  row("model",
-      fmt::format("{}, {}, {:.4g} M parameters, loaded in {:.0f} ms", name, config.architecture,
-                  static_cast<double>(engine.model().num_parameters()) / 1e6, stats.load_ms));
-  row("plan", fmt::format("{}, {} threads, {}, seed {}", stats.plan.ToString(),
+  row("model", fmt::format("{}, {}, {:.4g} M parameters", name, config.architecture,
+                           static_cast<double>(engine.model().num_parameters()) / 1e6));
+  row("plan", fmt::format("{}; {} threads, {}, seed {}", stats.plan.ToString(),
                           engine.num_threads(), NameOf(engine.isa()), stats.seed));
+  row("load", fmt::format("{:>22.1f} ms", stats.load_ms));
   const int32_t computed = timings.prompt_tokens - timings.reused_tokens;
   std::string prompt = fmt::format("{:>6} tokens in {:>9.1f} ms  {:>8.1f} tokens/s", computed,
                                    timings.prompt_ms, TokensPerSecond(computed, timings.prompt_ms));
@@ -89,11 +89,10 @@ std::string StatsTable(const RunStats& stats) {
   const int32_t steps = std::max(timings.predicted_tokens - 1, 0);
   row("decode", fmt::format("{:>6} tokens in {:>9.1f} ms  {:>8.1f} tokens/s", steps,
                             timings.predicted_ms, DecodeTokensPerSecond(timings)));
-  row("memory",
-      fmt::format("{} at most; weights {} in the file and {} repacked, cache {} for {} tokens",
-                  FormatBytes(PeakResidentBytes()), FormatBytes(memory.file_bytes),
-                  FormatBytes(memory.weight_bytes), FormatBytes(memory.kv_bytes),
-                  engine.ctx_size()));
+  row("weights", fmt::format("{} in the file, {} repacked", FormatBytes(memory.file_bytes),
+                             FormatBytes(memory.weight_bytes)));
+  row("cache", fmt::format("{} for {} tokens", FormatBytes(memory.kv_bytes), engine.ctx_size()));
+  row("memory", fmt::format("{} at most", FormatBytes(PeakResidentBytes())));
   return table;
 }
 

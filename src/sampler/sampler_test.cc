@@ -421,7 +421,7 @@ TEST(Sampler, EdgeSettingsKeepOneOrAll) {
 TEST(Sampler, SameSeedSameTokensOtherSeedOthers) {
   SamplingParams params;
   params.seed = 42;
-  const auto run = [&](SamplingParams p) {
+  const auto run = [](const SamplingParams& p) {
     Sampler sampler(p, 5000);
     std::vector<int32_t> ids;
     for (uint32_t i = 0; i < 50; ++i) {
