@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fails if clang-format 14 would change a C++ file of src, include, tests or bench.
+# Fails if clang-format 14 would change a C++ file of src, tests or bench.
 # usage: tools/check_format.sh [--fix]     (--fix: change them)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -17,5 +17,5 @@ if [ -z "$format" ] || ! "$format" --version | grep -q "version $version\."; the
   echo "check_format.sh: clang-format $version is not there (Debian package clang-format)" >&2
   exit 1
 fi
-find src include tests bench \( -name '*.cc' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' \) -print0 |
+find src tests bench \( -name '*.cc' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' \) -print0 |
   xargs -0 -r "$format" "${mode[@]}"
