@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "base/status.h"
 #include "executor/executor.h"
@@ -21,11 +22,17 @@ struct CpuExecutorOptions {
   int32_t max_batch_tokens = 512;  // rows of a step
   int32_t max_sequences = 1;       // sequences of a step
   int32_t num_pages = 0;           // of the KV pool
+  // Which layers have a key index, [num_layers], nonzero: it has; empty: none. Of index_bits, 4 or
+  // 2.
+  std::vector<uint8_t> index_layers;
+  int32_t index_bits = 4;
 };
 
 // Bytes of one KV page (all layers) under these options, before anything is allocated.
 Result<int64_t> CpuKvPageBytes(const ModelConfig& config, CacheType k_cache_type,
                                CacheType v_cache_type);
+// Bytes of the key index of one page, of num_index_layers layers.
+int64_t CpuIndexPageBytes(const ModelConfig& config, int32_t num_index_layers, int32_t index_bits);
 
 // Packs the weights (progress gets the share done) and reserves the cache: address space at once,
 // memory as pages are first written. `model` outlives the executor: embeddings are read from its

@@ -23,17 +23,46 @@ enum class AttendTo : uint8_t {
   kSets,        // the sets that Choose left for the sequence in this step
 };
 
-// Time and bytes of the steps since the last TakeProfile. Milliseconds of wall time.
+// What a sparse or full row did, after its step.
+struct RowReport {
+  // The least over the row's selection layers of the mean over their sets (and the heads of each)
+  // of the probability, by that layer's scorer, that falls inside the set. 1 in a full row, NaN
+  // where the scorer gives no probabilities.
+  float selected_mass = 1;
+  // [LayerRole]: tokens attended, summed over the layers of that role (in each the mean over its
+  // sets), and how many layers those are.
+  double tokens_attended[kNumLayerRoles] = {};
+  int32_t layers[kNumLayerRoles] = {};
+};
+
+// Time and bytes of the steps since the last TakeProfile. Milliseconds of wall time; bytes as the
+// kernels walked them.
 struct ExecutorProfile {
-  double attention_ms = 0;
+  // Attention by part: scoring keys, merging heads (softmax sums included), top-k, attention over
+  // sets, attention over everything.
+  double scan_ms = 0;
+  double merge_ms = 0;
+  double top_k_ms = 0;
+  double gather_ms = 0;
+  double full_ms = 0;
+  double role_ms[kNumLayerRoles] = {};  // the same time by the layer's role
   double logits_ms = 0;
-  int64_t bytes = 0;  // weights and cache read, by formula: what the step had to move once
+  int64_t weight_bytes = 0;
+  int64_t scan_bytes = 0;    // keys, indexes and bounds read to score
+  int64_t gather_bytes = 0;  // K and V of sets
+  int64_t full_bytes = 0;    // K and V of everything
+
+  double attention_ms() const { return scan_ms + merge_ms + top_k_ms + gather_ms + full_ms; }
+  int64_t bytes() const { return weight_bytes + scan_bytes + gather_bytes + full_bytes; }
 };
 
 struct ExecutorMemory {
   int64_t weight_bytes = 0;   // packed copies
   int64_t kv_bytes = 0;       // reserved for all pages
   int64_t kv_page_bytes = 0;  // of one page, all layers
+  int64_t index_bytes = 0;    // of the key index, for all pages
+  int64_t index_page_bytes = 0;  // of one page, all layers that have one
+  int64_t set_bytes = 0;      // of the arenas that hold sets, scores and kept state
 };
 
 class Executor {
@@ -49,8 +78,8 @@ class Executor {
   // of full pages).
   virtual void AttentionInputs(int32_t layer) = 0;
   // Scores the visible keys for the rows of these sequences (indexes into batch.sequences) and
-  // leaves their sets for this layer and those that reuse it. REQUIRES: SupportsPlan of each one's
-  // plan.
+  // leaves their sets for this layer and those that reuse it. REQUIRES: each sequence has a plan
+  // that was prepared for its state and selects in this layer.
   virtual void Choose(int32_t layer, std::span<const int32_t> sequences) = 0;
   // Attention of the rows of these sequences; each row is attended exactly once per layer.
   virtual void Attend(int32_t layer, AttendTo what, std::span<const int32_t> sequences) = 0;
@@ -65,8 +94,13 @@ class Executor {
   // Waits for the step's work. The error of the first operation that failed, if any.
   virtual Status EndStep() = 0;
 
-  // Whether rows with this plan can run here; kUnsupported says why not.
-  virtual Status SupportsPlan(const AttentionPlan& plan) const = 0;
+  // Of each of the batch's sequences in order; valid from EndStep to the next BeginStep.
+  virtual std::span<const RowReport> reports() const = 0;
+
+  // Makes room for what rows with this plan need beside the step's arenas, so that no step
+  // allocates. Called between steps, before the first row of a sequence with selection state
+  // `state`. kUnsupported says why such rows cannot run here, kOutOfMemory how much they need.
+  virtual Status PreparePlan(int32_t state, const AttentionPlan& plan) = 0;
   virtual int32_t max_logit_rows() const = 0;
   virtual ExecutorMemory memory() const = 0;
   virtual ExecutorProfile TakeProfile() = 0;

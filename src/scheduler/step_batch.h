@@ -4,12 +4,29 @@
 #define TIDAL_SCHEDULER_STEP_BATCH_H_
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "attention/attention_plan.h"
 #include "kv/page_pool.h"
 
 namespace tidal {
+
+// What a step tells as it runs, for --trace. Called on the thread that runs the step; a device
+// waits for its work first, so this is not for the fast path.
+class StepObserver {
+ public:
+  virtual ~StepObserver() = default;
+  // One set of a choice: which positions its heads attend, in no order.
+  struct ChosenSet {
+    std::span<const int32_t> slots;  // page_id * kPageSize + offset
+  };
+  // Selection layer `layer` has the sets for batch.sequences[sequence]: chosen in this step, or
+  // (`fresh` false) those of an earlier step and every token since. selected_mass is NaN where the
+  // scorer gives none.
+  virtual void OnChosen(int32_t layer, int32_t sequence, bool fresh, float selected_mass,
+                        std::span<const ChosenSet> sets) = 0;
+};
 
 // A run of rows of one sequence at consecutive positions. With plan == nullptr every layer of these
 // rows reads everything: prefill chunks, the verification of drafts and KV correction are all this
@@ -22,7 +39,16 @@ struct StepSequence {
   const PageId* page_table =
       nullptr;        // at least ceil(kv_len / kPageSize) entries, alive until the step ends
   int32_t owner = 0;  // index of the sequence among those that the scheduler was given
-  const AttentionPlan* plan = nullptr;  // of a decoded row (q_len 1); alive until the step ends
+  // Of a sparse row (q_len 1), else null; the variant for its kv_len; alive until the step ends.
+  const AttentionPlan* plan = nullptr;
+  // Which of the executor's selection states (0 .. max_sequences - 1) belongs to the sequence: what
+  // outlives a step there are the sets and queries of plans that refresh by cosine.
+  int32_t state = 0;
+  // That state is of other tokens (a new request, a correction): drop it before this row.
+  bool forget_sets = false;
+  // Always-kept positions beside sinks and recent tokens (keep=newline), newest first, distinct.
+  const int32_t* keep = nullptr;
+  int32_t num_keep = 0;
 };
 
 // Ragged: decode rows and prefill chunks mixed, in any order. Kept between steps, so that building
@@ -32,6 +58,7 @@ struct StepBatch {
   std::vector<int32_t> positions;       // [num_rows]
   std::vector<StepSequence> sequences;  // their rows in order, gapless
   std::vector<int32_t> logit_rows;      // the rows whose logits are wanted, ascending
+  StepObserver* observer = nullptr;     // may be null; Clear leaves it
 
   int32_t num_rows() const { return static_cast<int32_t>(tokens.size()); }
   void Clear() {
