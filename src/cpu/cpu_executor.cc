@@ -108,7 +108,8 @@ class CpuExecutor : public Executor {
   Status Logits(std::span<const int32_t> rows, float* logits) override;
   Status EndStep() override { return OkStatus(); }
 
-  Status SupportsPlan(const AttentionPlan&) const override { return OkStatus(); }
+  std::span<const RowReport> reports() const override { return reports_; }
+  Status PreparePlan(int32_t state, const AttentionPlan& plan) override;
   int32_t max_logit_rows() const override { return kMaxLogitRows; }
   ExecutorMemory memory() const override;
   ExecutorProfile TakeProfile() override { return std::exchange(profile_, {}); }
@@ -158,6 +159,7 @@ class CpuExecutor : public Executor {
   std::vector<AttendSeq> attend_;              // [sequences]
   const StepBatch* batch_ = nullptr;
   int64_t rows_ = 0;
+  std::vector<RowReport> reports_;  // [sequences]
   ExecutorProfile profile_;
 };
 
@@ -176,8 +178,6 @@ Status CpuExecutor::Allocate(const std::function<void(double)>& progress) {
   TIDAL_ASSIGN_OR_RETURN(remainder_blocks_, ActivationBuffer::Create(max_rows, config_.model_dim));
   TIDAL_ASSIGN_OR_RETURN(act_, MakeActivations(config_, max_rows));
   TIDAL_ASSIGN_OR_RETURN(weights_, PackWeights(model_, pool_, progress));
-  TIDAL_ASSIGN_OR_RETURN(
-      act_, MakeActivations(config_, std::max(options_.max_batch_tokens, kMaxLogitRows)));
   for (const CpuLayerWeights& layer : weights_.layers) {
     const bool needs_scales = options_.k_cache_type == CacheType::kQ8_0;
     k_scales_.push_back(needs_scales ? KChannelScales(config_, layer.attn_k_bias)
@@ -186,7 +186,13 @@ Status CpuExecutor::Allocate(const std::function<void(double)>& progress) {
   TIDAL_ASSIGN_OR_RETURN(kv_, AlignedBuffer::Create(config_.num_layers * LayerBytes()));
   row_page_table_.reserve(static_cast<size_t>(options_.max_batch_tokens));
   attend_.reserve(static_cast<size_t>(options_.max_sequences));
+  reports_.reserve(static_cast<size_t>(options_.max_sequences));
   return OkStatus();
+}
+
+Status CpuExecutor::PreparePlan(int32_t state, const AttentionPlan& plan) {
+  if (plan.is_full()) return OkStatus();
+  return Unsupported("attention plan {}: sparse rows cannot run on the CPU yet", plan.preset);
 }
 
 ExecutorMemory CpuExecutor::memory() const {
@@ -201,7 +207,8 @@ Status CpuExecutor::BeginStep(const StepBatch& batch) {
   TIDAL_CHECK(rows_ >= 1 && rows_ <= options_.max_batch_tokens, "{} rows in a step", rows_);
   row_page_table_.clear();
   attend_.clear();
-  profile_.bytes += weights_.memory.bytes();
+  profile_.weight_bytes += weights_.memory.bytes();
+  reports_.assign(batch.sequences.size(), RowReport());
   for (const StepSequence& sequence : batch.sequences) {
     row_page_table_.insert(row_page_table_.end(), static_cast<size_t>(sequence.q_len),
                            sequence.page_table);
@@ -209,7 +216,7 @@ Status CpuExecutor::BeginStep(const StepBatch& batch) {
                        .q_len = sequence.q_len,
                        .kv_len = sequence.kv_len,
                        .page_table = sequence.page_table});
-    profile_.bytes += config_.num_layers * layout_.ReadBytes(sequence.kv_len);
+    profile_.full_bytes += config_.num_layers * layout_.ReadBytes(sequence.kv_len);
   }
   TIDAL_RETURN_IF_ERROR(attention_->Plan(attend_));
   const int64_t half = config_.rope_dim / 2;
@@ -345,7 +352,7 @@ void CpuExecutor::Choose(int32_t layer, std::span<const int32_t> sequences) {
 void CpuExecutor::Attend(int32_t layer, AttendTo what, std::span<const int32_t> sequences) {
   TIDAL_CHECK(what == AttendTo::kEverything && sequences.size() == attend_.size(),
               "only full rows are supported");
-  const Stopwatch stopwatch(&profile_.attention_ms);
+  const Stopwatch stopwatch(&profile_.full_ms);
   attention_->Run(LayerBase(layer), act_.q, act_.attended);
 }
 
@@ -411,6 +418,11 @@ Result<int64_t> CpuKvPageBytes(const ModelConfig& config, CacheType k_cache_type
       const KvLayout layout,
       KvLayout::Create(config.num_kv_heads, config.head_dim, k_cache_type, v_cache_type));
   return config.num_layers * layout.page_bytes();
+}
+
+int64_t CpuIndexPageBytes(const ModelConfig& config, int32_t num_index_layers, int32_t index_bits) {
+  return int64_t{num_index_layers} * config.num_kv_heads * config.head_dim *
+         (4 + kPageSize * index_bits / 8);
 }
 
 Result<std::unique_ptr<Executor>> CreateCpuExecutor(const Model& model,
