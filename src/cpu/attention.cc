@@ -55,6 +55,8 @@ Result<std::unique_ptr<CpuAttention>> CpuAttention::Create(const CpuAttentionOpt
   TIDAL_RETURN_IF_ERROR(attention->AllocateScratch());
   // One decoding row of any length.
   TIDAL_RETURN_IF_ERROR(attention->ReserveParts(int64_t{options.num_heads} * kMaxChunks));
+  attention->tiles_.reserve(static_cast<size_t>(options.num_heads));
+  attention->items_.reserve(static_cast<size_t>(options.num_heads) * kMaxChunks);
   return attention;
 }
 
@@ -118,6 +120,7 @@ Status CpuAttention::Plan(std::span<const AttendSeq> sequences) {
   sequences_.assign(sequences.begin(), sequences.end());
   tiles_.clear();
   items_.clear();
+  planned_bytes_ = 0;
   // The longest items first, so that no thread is left with one at the end; decode items are all
   // short and fill the gaps.
   int64_t num_parts = 0;
@@ -144,6 +147,8 @@ Status CpuAttention::Plan(std::span<const AttendSeq> sequences) {
 
 int64_t CpuAttention::AddTiles(int32_t s, int64_t num_parts) {
   const AttendSeq& sequence = sequences_[static_cast<size_t>(s)];
+  if (!sequence.sets.empty()) return AddSetTiles(s, num_parts);
+  planned_bytes_ += layout_.ReadBytes(sequence.kv_len);
   const int32_t num_rows = sequence.q_len * gqa_ratio_;
   int32_t chunk_tokens = IsDecode(sequence) ? kDecodeChunkTokens : kTileChunkTokens;
   while (chunk_tokens < CeilDiv(sequence.kv_len, kMaxChunks)) chunk_tokens *= 2;
@@ -158,24 +163,60 @@ int64_t CpuAttention::AddTiles(int32_t s, int64_t num_parts) {
       tile.num_rows = std::min(kTileRows, num_rows - row);
       tile.num_tokens =
           sequence.kv_len - sequence.q_len + (row + tile.num_rows - 1) / gqa_ratio_ + 1;
-      tile.chunk_tokens = chunk_tokens;
-      tile.num_chunks = static_cast<int32_t>(CeilDiv(tile.num_tokens, chunk_tokens));
-      tile.chunks_left = tile.num_chunks;
-      tile.parts_begin = num_parts;
-      if (tile.num_chunks > 1) num_parts += int64_t{tile.num_rows} * tile.num_chunks;
-      tiles_.push_back(tile);
-      AddItems(static_cast<int32_t>(tiles_.size()) - 1);
+      num_parts = AddTile(tile, chunk_tokens, num_parts);
     }
   }
   return num_parts;
 }
 
-void CpuAttention::AddItems(int32_t t) {
-  const Tile& tile = tiles_[static_cast<size_t>(t)];
+int64_t CpuAttention::AddSetTiles(int32_t s, int64_t num_parts) {
+  const AttendSeq& sequence = sequences_[static_cast<size_t>(s)];
+  const auto num_sets = static_cast<int32_t>(sequence.sets.size());
+  const int32_t num_kv_heads = layout_.num_kv_heads();
+  TIDAL_CHECK(sequence.q_len == 1 && IsDecode(sequence),
+              "sets for {} rows of {} heads to a KV head", sequence.q_len, gqa_ratio_);
+  TIDAL_CHECK(num_sets == 1 || num_sets == num_kv_heads || num_sets == num_heads_,
+              "{} sets for {} heads", num_sets, num_heads_);
+  const bool per_head = num_sets == num_heads_ && gqa_ratio_ > 1 && num_sets > 1;
+  const int32_t rows_per_tile = per_head ? 1 : gqa_ratio_;
+  for (int32_t kv_head = 0; kv_head < num_kv_heads; ++kv_head) {
+    for (int32_t row = 0; row < gqa_ratio_; row += rows_per_tile) {
+      int32_t set = 0;
+      if (per_head) {
+        set = kv_head * gqa_ratio_ + row;
+      } else if (num_sets > 1) {
+        set = sequence.headmap != nullptr ? sequence.headmap[kv_head] : kv_head;
+      }
+      const SlotSet& chosen = sequence.sets[static_cast<size_t>(set)];
+      TIDAL_CHECK(chosen.count >= 1, "set {} is empty", set);
+      planned_bytes_ += layout_.ReadBytes(chosen.count) / num_kv_heads;
+      Tile tile = {};
+      tile.sequence = s;
+      tile.kv_head = kv_head;
+      tile.first_row = row;
+      tile.num_rows = rows_per_tile;
+      tile.slots = chosen.slots;
+      tile.num_tokens = chosen.count;
+      int32_t chunk_tokens = kDecodeChunkTokens;
+      while (chunk_tokens < CeilDiv(chosen.count, kMaxChunks)) chunk_tokens *= 2;
+      num_parts = AddTile(tile, chunk_tokens, num_parts);
+    }
+  }
+  return num_parts;
+}
+
+int64_t CpuAttention::AddTile(Tile tile, int32_t chunk_tokens, int64_t num_parts) {
+  tile.chunk_tokens = chunk_tokens;
+  tile.num_chunks = static_cast<int32_t>(CeilDiv(tile.num_tokens, chunk_tokens));
+  tile.chunks_left = tile.num_chunks;
+  tile.parts_begin = num_parts;
+  const auto t = static_cast<int32_t>(tiles_.size());
+  tiles_.push_back(tile);
   for (int32_t chunk = 0; chunk < tile.num_chunks; ++chunk) {
     const int32_t tokens = std::min(tile.chunk_tokens, tile.num_tokens - chunk * tile.chunk_tokens);
     items_.push_back({.tile = t, .chunk = chunk, .cost = int64_t{tokens} * tile.num_rows});
   }
+  return num_parts + (tile.num_chunks > 1 ? int64_t{tile.num_rows} * tile.num_chunks : 0);
 }
 
 void CpuAttention::Run(const std::byte* layer_base, const float* q, float* out) {
@@ -207,10 +248,15 @@ void CpuAttention::RunItem(int64_t index, const std::byte* layer_base, const flo
 
   const int32_t begin = item.chunk * tile.chunk_tokens;
   const int32_t end = std::min(begin + tile.chunk_tokens, tile.num_tokens);
-  // Threads take items in turn, so this one's next is about as many items on as there are threads.
-  const size_t next = static_cast<size_t>(index + pool_->num_threads());
-  const uint8_t* after = next < items_.size() ? FirstPart(items_[next], layer_base) : nullptr;
-  AttendBlocks(tile, begin, end, layer_base, after, scratch);
+  if (tile.slots != nullptr) {
+    AttendSet(tile, begin, end, layer_base, scratch);
+  } else {
+    // Threads take items in turn, so this one's next is about as many items on as there are
+    // threads.
+    const size_t next = static_cast<size_t>(index + pool_->num_threads());
+    const uint8_t* after = next < items_.size() ? FirstPart(items_[next], layer_base) : nullptr;
+    AttendBlocks(tile, begin, end, layer_base, after, scratch);
+  }
 
   if (tile.num_chunks == 1) {
     for (int32_t r = 0; r < tile.num_rows; ++r) {
@@ -237,6 +283,7 @@ const uint8_t* CpuAttention::PartAt(const Tile& tile, int32_t pos,
 
 const uint8_t* CpuAttention::FirstPart(const Item& item, const std::byte* layer_base) const {
   const Tile& tile = tiles_[static_cast<size_t>(item.tile)];
+  if (tile.slots != nullptr) return nullptr;
   return PartAt(tile, item.chunk * tile.chunk_tokens, layer_base);
 }
 
@@ -270,6 +317,76 @@ void CpuAttention::AttendBlocks(const Tile& tile, int32_t begin, int32_t end,
         .prefetch_bytes = next_page != nullptr ? kBlockTokens * layout_.k().row_bytes : 0};
     AttendBlock(tile, keys, values, scratch);
     page = next_page;
+  }
+}
+
+namespace {
+
+// Where the rows of up to kBlockTokens tokens of a set lie.
+struct RowPointers {
+  const uint8_t* k_rows[kBlockTokens];
+  const uint8_t* v_rows[kBlockTokens];
+  const uint16_t* k_scales[kBlockTokens];
+  const uint16_t* v_scales[kBlockTokens];
+  int32_t count = 0;
+};
+
+void PointAt(const KvLayout& layout, int32_t kv_head, const std::byte* layer_base,
+             const int32_t* slots, int32_t count, RowPointers* pointers) {
+  const auto point = [](const KvHalf& half, const uint8_t* part, int32_t offset,
+                        const uint8_t** row, const uint16_t** scales) {
+    *row = part + half.rows_offset + offset * half.row_bytes;
+    *scales =
+        reinterpret_cast<const uint16_t*>(part + half.scales_offset) + offset * half.scales_per_row;
+  };
+  pointers->count = count;
+  for (int32_t t = 0; t < count; ++t) {
+    const auto* part = reinterpret_cast<const uint8_t*>(
+        layer_base + layout.PartOffset(slots[t] / kPageSize, kv_head));
+    const int32_t offset = slots[t] % kPageSize;
+    point(layout.k(), part, offset, &pointers->k_rows[t], &pointers->k_scales[t]);
+    point(layout.v(), part, offset, &pointers->v_rows[t], &pointers->v_scales[t]);
+  }
+}
+
+}  // namespace
+
+void CpuAttention::AttendSet(const Tile& tile, int32_t begin, int32_t end,
+                             const std::byte* layer_base, const Scratch& scratch) const {
+  const auto k_type = static_cast<size_t>(layout_.k().type);
+  const auto v_type = static_cast<size_t>(layout_.v().type);
+  RowPointers blocks[2];
+  RowPointers* now = &blocks[0];
+  RowPointers* ahead = &blocks[1];
+  const auto point_at = [&](int32_t pos, RowPointers* pointers) {
+    const int32_t count = std::clamp(end - pos, 0, kBlockTokens);
+    PointAt(layout_, tile.kv_head, layer_base, tile.slots + pos, count, pointers);
+  };
+  point_at(begin, now);
+  for (int32_t pos = begin; pos < end; pos += kBlockTokens) {
+    point_at(std::min(pos + kBlockTokens, end), ahead);
+    std::fill_n(scratch.visible, tile.num_rows, now->count);
+    // While keys are scored their values come, while these are mixed the next block's keys.
+    const GatheredBlock keys = {.rows = now->k_rows,
+                                .scales = now->k_scales,
+                                .num_tokens = now->count,
+                                .head_dim = head_dim_,
+                                .prefetch = now->v_rows,
+                                .num_prefetch = now->count,
+                                .prefetch_bytes = layout_.v().row_bytes};
+    const GatheredBlock values = {.rows = now->v_rows,
+                                  .scales = now->v_scales,
+                                  .num_tokens = now->count,
+                                  .head_dim = head_dim_,
+                                  .prefetch = ahead->k_rows,
+                                  .num_prefetch = ahead->count,
+                                  .prefetch_bytes = layout_.k().row_bytes};
+    kernels_.score_gathered[k_type](keys, scratch.packed, tile.num_rows, scratch.scores);
+    kernels_.softmax(scratch.scores, scratch.visible, tile.num_rows, now->count, scratch.state,
+                     scratch.alpha);
+    kernels_.mix_gathered[v_type](values, scratch.scores, scratch.alpha, tile.num_rows,
+                                  scratch.out);
+    std::swap(now, ahead);
   }
 }
 

@@ -7,7 +7,9 @@
 //     all query rows that fit in registers; mix_rows does the same with the V rows.
 //   many query rows (prefill): load_keys and load_values widen the block once to float32 panels,
 //     then score_tile and mix_tile are matrix products on them.
-// Between the two halves both ways share `softmax`.
+// Between the two halves both ways share `softmax`. A block of a chosen set has its rows anywhere:
+// score_gathered and mix_gathered are the decode kernels on row pointers, with the same arithmetic
+// in the same order, so that a set of all tokens gives the bits of the contiguous way.
 //
 // Numerics: float32 products and sums. A score is a sum over head_dim in kLanes interleaved partial
 // sums (score_rows; fixed tree at the end) or one running sum (score_tile); its order depends on
@@ -54,6 +56,19 @@ struct CacheBlock {
   int64_t prefetch_bytes;
 };
 
+// Up to kBlockTokens rows of K or V of one KV head, wherever they lie.
+struct GatheredBlock {
+  const uint8_t* const* rows;     // [num_tokens], each a row of head_dim elements of the cache type
+  const uint16_t* const* scales;  // q8_0: [num_tokens], each [ceil(head_dim / 32)]; else unused
+  int32_t num_tokens;
+  int32_t head_dim;
+  // Rows to ask the memory for meanwhile: random rows come at the speed of a stream only when some
+  // 24 of them are on their way.
+  const uint8_t* const* prefetch;  // [num_prefetch]
+  int32_t num_prefetch;
+  int64_t prefetch_bytes;  // of each
+};
+
 // Running softmax of some query rows. Row r has seen: max[r] (-inf: nothing), sum[r] of e^(score -
 // max).
 struct SoftmaxState {
@@ -75,6 +90,12 @@ struct AttentionKernels {
   // [num_rows][PaddedHeadDim]. By V's CacheType.
   void (*mix_rows[kNumCacheTypes])(const CacheBlock& values, const float* probs, const float* alpha,
                                    int32_t num_rows, float* out);
+
+  // score_rows and mix_rows of a gathered block.
+  void (*score_gathered[kNumCacheTypes])(const GatheredBlock& keys, const float* packed,
+                                         int32_t num_rows, float* scores);
+  void (*mix_gathered[kNumCacheTypes])(const GatheredBlock& values, const float* probs,
+                                       const float* alpha, int32_t num_rows, float* out);
 
   // K rows to panels for score_tile, V rows to panels for mix_tile: [kBlockTokens * PaddedHeadDim].
   void (*load_keys[kNumCacheTypes])(const CacheBlock& keys, float* panels);

@@ -28,8 +28,17 @@ struct Q8Row {
   }
 };
 
-// The rows of a block: At(t). Only here is it decided where token t's row lies; a gather of chosen
-// slots is another such class. q8_0 scales are widened once per block, not once per use.
+TIDAL_INLINE void WidenScales(const uint16_t* scales, int64_t num_scales, float* out) {
+  int64_t i = 0;
+  for (; i + kLanes <= num_scales; i += kLanes) StoreU(out + i, LoadF16(scales + i));
+  if (i < num_scales) {
+    const int lanes = (int)(num_scales - i);
+    StoreN(out + i, LoadF16N(scales + i, lanes), lanes);
+  }
+}
+
+// The rows of a block: At(t). Only here and in GatheredRows is it decided where token t's row lies.
+// q8_0 scales are widened once per block, not once per use.
 template <typename Row>
 class BlockRows {
  public:
@@ -53,13 +62,7 @@ class BlockRows<Q8Row> {
       : rows_((const int8_t*)block.rows),
         row_bytes_(block.head_dim),
         scales_per_row_((block.head_dim + kCacheQuantGroup - 1) / kCacheQuantGroup) {
-    const int64_t num_scales = block.num_tokens * scales_per_row_;
-    int64_t i = 0;
-    for (; i + kLanes <= num_scales; i += kLanes) StoreU(scales_ + i, LoadF16(block.scales + i));
-    if (i < num_scales) {
-      const int lanes = (int)(num_scales - i);
-      StoreN(scales_ + i, LoadF16N(block.scales + i, lanes), lanes);
-    }
+    WidenScales(block.scales, block.num_tokens * scales_per_row_, scales_);
   }
   TIDAL_INLINE_MEMBER Q8Row At(int64_t t) const {
     return {rows_ + t * row_bytes_, scales_ + t * scales_per_row_};
@@ -68,6 +71,36 @@ class BlockRows<Q8Row> {
  private:
   const int8_t* rows_;
   int64_t row_bytes_;
+  int64_t scales_per_row_;
+  float scales_[kBlockTokens * kMaxHeadDim / kCacheQuantGroup];
+};
+
+// The rows of a gathered block.
+template <typename Row>
+class GatheredRows {
+ public:
+  explicit GatheredRows(const GatheredBlock& block) : rows_(block.rows) {}
+  TIDAL_INLINE_MEMBER Row At(int64_t t) const { return {(decltype(Row::row))rows_[t]}; }
+
+ private:
+  const uint8_t* const* rows_;
+};
+
+template <>
+class GatheredRows<Q8Row> {
+ public:
+  explicit GatheredRows(const GatheredBlock& block)
+      : rows_(block.rows),
+        scales_per_row_((block.head_dim + kCacheQuantGroup - 1) / kCacheQuantGroup) {
+    for (int64_t t = 0; t < block.num_tokens; ++t)
+      WidenScales(block.scales[t], scales_per_row_, scales_ + t * scales_per_row_);
+  }
+  TIDAL_INLINE_MEMBER Q8Row At(int64_t t) const {
+    return {(const int8_t*)rows_[t], scales_ + t * scales_per_row_};
+  }
+
+ private:
+  const uint8_t* const* rows_;
   int64_t scales_per_row_;
   float scales_[kBlockTokens * kMaxHeadDim / kCacheQuantGroup];
 };
@@ -87,6 +120,37 @@ class Prefetcher {
   static constexpr int64_t kLine = 1 << 20;  // one cache line, as a fixed-point number
   const uint8_t* next_;
   int64_t rate_;
+  int64_t due_ = 0;
+};
+
+// The same for rows that lie apart.
+class RowPrefetcher {
+ public:
+  RowPrefetcher(const GatheredBlock& block, int64_t work)
+      : row_(block.prefetch),
+        end_(block.prefetch + block.num_prefetch),
+        row_bytes_(block.prefetch_bytes),
+        rate_((block.num_prefetch * ((block.prefetch_bytes + 63) / 64) * kLine + work - 1) / work) {
+  }
+  TIDAL_INLINE_MEMBER void Step(int64_t work) {
+    for (due_ += rate_ * work; due_ >= kLine; due_ -= kLine) {
+      if (row_ == end_) return;
+      Prefetch(*row_ + offset_);
+      offset_ += 64;
+      if (offset_ >= row_bytes_) {
+        offset_ = 0;
+        ++row_;
+      }
+    }
+  }
+
+ private:
+  static constexpr int64_t kLine = 1 << 20;
+  const uint8_t* const* row_;
+  const uint8_t* const* end_;
+  int64_t row_bytes_;
+  int64_t rate_;
+  int64_t offset_ = 0;
   int64_t due_ = 0;
 };
 
@@ -197,9 +261,9 @@ TIDAL_INLINE constexpr int FirstOfPair(int pair) {
   return pair + pair / (kLanes / 2) * (kLanes / 2);
 }
 
-template <int kRows, typename Rows>
-static void ScoreGroup(const CacheBlock& keys, const Rows& rows, const float* packed, float* scores,
-                       Prefetcher* prefetcher) {
+template <int kRows, typename Block, typename Rows, typename Ahead>
+static void ScoreGroup(const Block& keys, const Rows& rows, const float* packed, float* scores,
+                       Ahead* prefetcher) {
   constexpr int kTokens = TokensAtATime<kRows>();
   const int64_t head_dim = keys.head_dim;
   const int64_t whole = head_dim / kLanes * kLanes;
@@ -248,21 +312,32 @@ static void ScoreGroup(const CacheBlock& keys, const Rows& rows, const float* pa
   }
 }
 
-template <typename Row>
-static void ScoreRows(const CacheBlock& keys, const float* packed, int32_t num_rows,
-                      float* scores) {
-  const BlockRows<Row> rows(keys);
-  Prefetcher prefetcher(keys, num_rows * keys.num_tokens);
+template <typename Rows, typename Ahead, typename Block>
+TIDAL_INLINE void ScoreBlock(const Block& keys, const float* packed, int32_t num_rows,
+                             float* scores) {
+  const Rows rows(keys);
+  Ahead prefetcher(keys, num_rows * keys.num_tokens);
   ForEachGroup(num_rows, [&]<int kRows>(int row) {
     ScoreGroup<kRows>(keys, rows, packed + row * PaddedHeadDim(keys.head_dim),
                       scores + row * kBlockTokens, &prefetcher);
   });
 }
 
+template <typename Row>
+static void ScoreRows(const CacheBlock& keys, const float* packed, int32_t num_rows,
+                      float* scores) {
+  ScoreBlock<BlockRows<Row>, Prefetcher>(keys, packed, num_rows, scores);
+}
+template <typename Row>
+static void ScoreGathered(const GatheredBlock& keys, const float* packed, int32_t num_rows,
+                          float* scores) {
+  ScoreBlock<GatheredRows<Row>, RowPrefetcher>(keys, packed, num_rows, scores);
+}
+
 // Adds to the elements from d on of every row of the group, kVectors vectors at a time.
-template <int kRows, int kVectors, typename Rows>
-static void MixColumns(const CacheBlock& values, const Rows& rows, const float* probs,
-                       const float* alpha, int64_t d, float* out, Prefetcher* prefetcher) {
+template <int kRows, int kVectors, typename Block, typename Rows, typename Ahead>
+static void MixColumns(const Block& values, const Rows& rows, const float* probs,
+                       const float* alpha, int64_t d, float* out, Ahead* prefetcher) {
   const int64_t stride = PaddedHeadDim(values.head_dim);
   const int64_t left = values.head_dim - d;
   F32 sums[kRows][kVectors];
@@ -273,7 +348,7 @@ static void MixColumns(const CacheBlock& values, const Rows& rows, const float* 
     for (int v = 0; v < kVectors; ++v)
       sums[r][v] = Mul(LoadU(out + r * stride + d + v * kLanes), factor);
   }
-  Prefetcher local = *prefetcher;  // in registers
+  Ahead local = *prefetcher;  // in registers
   for (int64_t t = 0; t < values.num_tokens; ++t) {
     const auto row = rows.At(t);
     local.Step(kRows * kVectors);
@@ -300,9 +375,9 @@ constexpr int VectorsAtATime() {
   return kRows == 1 ? 8 : kRows <= 3 ? 4 : 2;
 }
 
-template <int kRows, typename Rows>
-static void MixGroup(const CacheBlock& values, const Rows& rows, const float* probs,
-                     const float* alpha, float* out, Prefetcher* prefetcher) {
+template <int kRows, typename Block, typename Rows, typename Ahead>
+static void MixGroup(const Block& values, const Rows& rows, const float* probs, const float* alpha,
+                     float* out, Ahead* prefetcher) {
   constexpr int kVectors = VectorsAtATime<kRows>();
   const int64_t head_dim = values.head_dim;
   int64_t d = 0;
@@ -317,14 +392,25 @@ static void MixGroup(const CacheBlock& values, const Rows& rows, const float* pr
   if (d < head_dim) MixColumns<kRows, 1>(values, rows, probs, alpha, d, out, prefetcher);
 }
 
-template <typename Row>
-static void MixRows(const CacheBlock& values, const float* probs, const float* alpha,
-                    int32_t num_rows, float* out) {
-  const BlockRows<Row> rows(values);
+template <typename Rows, typename Ahead, typename Block>
+TIDAL_INLINE void MixBlock(const Block& values, const float* probs, const float* alpha,
+                           int32_t num_rows, float* out) {
+  const Rows rows(values);
   const int64_t vectors = (values.head_dim + kLanes - 1) / kLanes;
-  Prefetcher prefetcher(values, num_rows * values.num_tokens * vectors);
+  Ahead prefetcher(values, num_rows * values.num_tokens * vectors);
   ForEachGroup(num_rows, [&]<int kRows>(int row) {
     MixGroup<kRows>(values, rows, probs + row * kBlockTokens, alpha + row,
                     out + row * PaddedHeadDim(values.head_dim), &prefetcher);
   });
+}
+
+template <typename Row>
+static void MixRows(const CacheBlock& values, const float* probs, const float* alpha,
+                    int32_t num_rows, float* out) {
+  MixBlock<BlockRows<Row>, Prefetcher>(values, probs, alpha, num_rows, out);
+}
+template <typename Row>
+static void MixGathered(const GatheredBlock& values, const float* probs, const float* alpha,
+                        int32_t num_rows, float* out) {
+  MixBlock<GatheredRows<Row>, RowPrefetcher>(values, probs, alpha, num_rows, out);
 }

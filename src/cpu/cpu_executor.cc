@@ -1,12 +1,15 @@
 #include "cpu/cpu_executor.h"
 
 #include <algorithm>
-#include <chrono>
+#include <cmath>
+#include <limits>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "base/check.h"
 #include "base/math.h"
+#include "base/stopwatch.h"
 #include "base/thread_pool.h"
 #include "cpu/aligned_buffer.h"
 #include "cpu/attention.h"
@@ -14,29 +17,17 @@
 #include "cpu/elementwise.h"
 #include "cpu/isa.h"
 #include "cpu/k_channel_scales.h"
+#include "cpu/key_index.h"
 #include "cpu/kv_layout.h"
 #include "cpu/matmul.h"
+#include "cpu/selection.h"
 
 namespace tidal {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 // Logits of a row are vocab_size floats: 32 rows of a 150k vocabulary are 19 MB.
 constexpr int32_t kMaxLogitRows = 32;
-
-// Adds the time until its end to a sum.
-class Stopwatch {
- public:
-  explicit Stopwatch(double* ms) : ms_(ms), start_(Clock::now()) {}
-  ~Stopwatch() { *ms_ += std::chrono::duration<double, std::milli>(Clock::now() - start_).count(); }
-  Stopwatch(const Stopwatch&) = delete;
-  Stopwatch& operator=(const Stopwatch&) = delete;
-
- private:
-  double* ms_;
-  Clock::time_point start_;
-};
+constexpr float kUnknown = std::numeric_limits<float>::quiet_NaN();
 
 // The activations of the largest step, one after the other in a single buffer. Shapes are [rows,
 // ...].
@@ -97,6 +88,7 @@ class CpuExecutor : public Executor {
               config_.rope_freq_divisors) {}
 
   Status Allocate(const std::function<void(double)>& progress);
+  Status AllocateIndex();
 
   Status BeginStep(const StepBatch& batch) override;
   void Embed() override;
@@ -106,10 +98,12 @@ class CpuExecutor : public Executor {
   void AttentionOutput(int32_t layer) override;
   void FeedForward(int32_t layer) override;
   Status Logits(std::span<const int32_t> rows, float* logits) override;
-  Status EndStep() override { return OkStatus(); }
+  Status EndStep() override { return status_; }
 
   std::span<const RowReport> reports() const override { return reports_; }
-  Status PreparePlan(int32_t state, const AttentionPlan& plan) override;
+  Status PreparePlan(int32_t state, const AttentionPlan& plan) override {
+    return selection_->Prepare(state, plan);
+  }
   int32_t max_logit_rows() const override { return kMaxLogitRows; }
   ExecutorMemory memory() const override;
   ExecutorProfile TakeProfile() override { return std::exchange(profile_, {}); }
@@ -118,6 +112,27 @@ class CpuExecutor : public Executor {
   // Bytes of a layer's part of the KV pool.
   int64_t LayerBytes() const { return options_.num_pages * layout_.page_bytes(); }
   std::byte* LayerBase(int32_t layer) const { return kv_.data() + layer * LayerBytes(); }
+
+  int64_t num_index_layers() const {
+    return std::count_if(options_.index_layers.begin(), options_.index_layers.end(),
+                         [](uint8_t has_index) { return has_index != 0; });
+  }
+  // What a layer's keys can be scored by.
+  LayerKeys KeysOf(int32_t layer) const {
+    return {.layer = layer,
+            .kv_base = LayerBase(layer),
+            .index_base = index_base_[static_cast<size_t>(layer)],
+            .index = &index_layout_};
+  }
+  // Seals the pages that this step's rows have filled.
+  void SealPages(int32_t layer);
+  // Plans attention over everything, unless the last one was for the same sequences.
+  Status PlanFull(std::span<const int32_t> sequences);
+  Status PlanSets(int32_t layer, std::span<const int32_t> sequences);
+  LayerRole RoleOf(int32_t layer, int32_t sequence) const {
+    const AttentionPlan* plan = batch_->sequences[static_cast<size_t>(sequence)].plan;
+    return plan == nullptr ? LayerRole::kFull : plan->Role(layer);
+  }
 
   // body(row) for every row of the step. Rows are a microsecond or more each, so a region pays from
   // a few on.
@@ -146,7 +161,9 @@ class CpuExecutor : public Executor {
   const KvLayout layout_;
   ThreadPool pool_;
   RopeTable rope_;
-  std::unique_ptr<CpuAttention> attention_;
+  std::unique_ptr<CpuAttention> full_attention_;
+  std::unique_ptr<CpuAttention> set_attention_;
+  std::optional<CpuSelection> selection_;
   MatMulScratch scratch_;
   CpuWeights weights_;
   Activations act_;
@@ -155,8 +172,19 @@ class CpuExecutor : public Executor {
   std::vector<std::vector<float>>
       k_scales_;  // [layer], empty unless the K cache is q8_0 and the model has a K bias
   AlignedBuffer kv_;
-  std::vector<const PageId*> row_page_table_;  // [rows]
-  std::vector<AttendSeq> attend_;              // [sequences]
+  KeyIndexLayout index_layout_;
+  AlignedBuffer index_memory_;
+  std::vector<std::byte*> index_base_;          // [layer], null: no index
+  std::vector<const PageId*> row_page_table_;   // [rows]
+  std::vector<AttendSeq> attend_;               // [sequences], of the plan being made
+  std::vector<int32_t> planned_;                // sequences that full_attention_ is planned for
+  std::vector<std::span<const SlotSet>> sets_;  // [sequences], the latest chosen
+  struct Seal {
+    const StepSequence* sequence;
+    int32_t page;  // of its table
+  };
+  std::vector<Seal> seals_;  // pages that the step's rows fill
+  Status status_;            // of the first operation of the step that failed
   const StepBatch* batch_ = nullptr;
   int64_t rows_ = 0;
   std::vector<RowReport> reports_;  // [sequences]
@@ -167,12 +195,23 @@ Status CpuExecutor::Allocate(const std::function<void(double)>& progress) {
   const int64_t max_rows = std::max(options_.max_batch_tokens, kMaxLogitRows);
   const int64_t widest =
       std::max({config_.model_dim, config_.num_heads * config_.head_dim, config_.ffn_dim});
-  TIDAL_ASSIGN_OR_RETURN(attention_, CpuAttention::Create({.kernels = &kernels_,
-                                                           .pool = &pool_,
-                                                           .layout = layout_,
-                                                           .num_heads = config_.num_heads,
-                                                           .attn_scale = config_.attn_scale(),
-                                                           .max_rows = options_.max_batch_tokens}));
+  const CpuAttentionOptions attention = {.kernels = &kernels_,
+                                         .pool = &pool_,
+                                         .layout = layout_,
+                                         .num_heads = config_.num_heads,
+                                         .attn_scale = config_.attn_scale(),
+                                         .max_rows = options_.max_batch_tokens};
+  TIDAL_ASSIGN_OR_RETURN(full_attention_, CpuAttention::Create(attention));
+  TIDAL_ASSIGN_OR_RETURN(set_attention_, CpuAttention::Create(attention));
+  selection_.emplace(CpuSelectionOptions{.kernels = &kernels_,
+                                         .pool = &pool_,
+                                         .layout = layout_,
+                                         .num_layers = config_.num_layers,
+                                         .num_heads = config_.num_heads,
+                                         .attn_scale = config_.attn_scale(),
+                                         .precision = options_.precision,
+                                         .max_sequences = options_.max_sequences,
+                                         .max_tokens = options_.num_pages * kPageSize});
   TIDAL_ASSIGN_OR_RETURN(scratch_, MatMulScratch::Create(pool_.num_threads()));
   TIDAL_ASSIGN_OR_RETURN(blocks_, ActivationBuffer::Create(max_rows, widest));
   TIDAL_ASSIGN_OR_RETURN(remainder_blocks_, ActivationBuffer::Create(max_rows, config_.model_dim));
@@ -184,41 +223,64 @@ Status CpuExecutor::Allocate(const std::function<void(double)>& progress) {
                                      : std::vector<float>());
   }
   TIDAL_ASSIGN_OR_RETURN(kv_, AlignedBuffer::Create(config_.num_layers * LayerBytes()));
+  TIDAL_RETURN_IF_ERROR(AllocateIndex());
   row_page_table_.reserve(static_cast<size_t>(options_.max_batch_tokens));
+  planned_.reserve(static_cast<size_t>(options_.max_sequences));
+  sets_.reserve(static_cast<size_t>(options_.max_sequences));
+  seals_.reserve(
+      static_cast<size_t>(options_.max_sequences + options_.max_batch_tokens / kPageSize));
   attend_.reserve(static_cast<size_t>(options_.max_sequences));
   reports_.reserve(static_cast<size_t>(options_.max_sequences));
   return OkStatus();
 }
 
-Status CpuExecutor::PreparePlan(int32_t state, const AttentionPlan& plan) {
-  if (plan.is_full()) return OkStatus();
-  return Unsupported("attention plan {}: sparse rows cannot run on the CPU yet", plan.preset);
+Status CpuExecutor::AllocateIndex() {
+  index_base_.resize(static_cast<size_t>(config_.num_layers));
+  if (num_index_layers() == 0) return OkStatus();
+  TIDAL_CHECK(options_.index_bits == 4 || options_.index_bits == 2, "an index of {} bits",
+              options_.index_bits);
+  index_layout_ = KeyIndexLayout(config_.num_kv_heads, config_.head_dim, options_.index_bits);
+  const int64_t layer_bytes = options_.num_pages * index_layout_.page_bytes();
+  TIDAL_ASSIGN_OR_RETURN(index_memory_, AlignedBuffer::Create(num_index_layers() * layer_bytes));
+  std::byte* next = index_memory_.data();
+  for (size_t layer = 0; layer < index_base_.size(); ++layer) {
+    if (options_.index_layers[layer] == 0) continue;
+    index_base_[layer] = next;
+    next += layer_bytes;
+  }
+  return OkStatus();
 }
 
 ExecutorMemory CpuExecutor::memory() const {
   return {.weight_bytes = weights_.memory.bytes(),
           .kv_bytes = kv_.bytes(),
-          .kv_page_bytes = config_.num_layers * layout_.page_bytes()};
+          .kv_page_bytes = config_.num_layers * layout_.page_bytes(),
+          .index_bytes = index_memory_.bytes(),
+          .index_page_bytes = num_index_layers() * index_layout_.page_bytes(),
+          .set_bytes = selection_->bytes()};
 }
 
 Status CpuExecutor::BeginStep(const StepBatch& batch) {
   batch_ = &batch;
   rows_ = batch.num_rows();
   TIDAL_CHECK(rows_ >= 1 && rows_ <= options_.max_batch_tokens, "{} rows in a step", rows_);
+  status_ = OkStatus();
   row_page_table_.clear();
-  attend_.clear();
+  planned_.clear();
+  seals_.clear();
   profile_.weight_bytes += weights_.memory.bytes();
   reports_.assign(batch.sequences.size(), RowReport());
-  for (const StepSequence& sequence : batch.sequences) {
+  sets_.assign(batch.sequences.size(), {});
+  for (size_t i = 0; i < batch.sequences.size(); ++i) {
+    const StepSequence& sequence = batch.sequences[i];
     row_page_table_.insert(row_page_table_.end(), static_cast<size_t>(sequence.q_len),
                            sequence.page_table);
-    attend_.push_back({.row_begin = sequence.row_begin,
-                       .q_len = sequence.q_len,
-                       .kv_len = sequence.kv_len,
-                       .page_table = sequence.page_table});
-    profile_.full_bytes += config_.num_layers * layout_.ReadBytes(sequence.kv_len);
+    if (sequence.forget_sets) selection_->Forget(sequence.state);
+    if (sequence.plan != nullptr) reports_[i].selected_mass = kUnknown;
+    for (int32_t page = (sequence.kv_len - sequence.q_len) / kPageSize;
+         page < sequence.kv_len / kPageSize; ++page)
+      seals_.push_back({&sequence, page});
   }
-  TIDAL_RETURN_IF_ERROR(attention_->Plan(attend_));
   const int64_t half = config_.rope_dim / 2;
   ForRows(rows_, [&](int64_t row) {
     rope_.Angles(batch.positions[static_cast<size_t>(row)], act_.cos + row * half,
@@ -290,6 +352,7 @@ void CpuExecutor::AttentionInputs(int32_t layer) {
   Multiply(act_.normed, model_dim, rows_, jobs);
   AddRemainder(layer);
   RotateAndStore(layer);
+  SealPages(layer);
 }
 
 // K and V are read again by every later token, and these are the smallest matrices: they get the
@@ -343,17 +406,105 @@ void CpuExecutor::RotateAndStore(int32_t layer) {
   });
 }
 
+void CpuExecutor::SealPages(int32_t layer) {
+  std::byte* index_base = index_base_[static_cast<size_t>(layer)];
+  if (index_base == nullptr || seals_.empty()) return;
+  const int64_t num_kv_heads = config_.num_kv_heads;
+  const auto seal = kernels_.selection.seal_page[static_cast<size_t>(layout_.k().type)];
+  const auto num_items = static_cast<int64_t>(seals_.size()) * num_kv_heads;
+  pool_.ParallelFor(num_items, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t item = begin; item < end; ++item) {
+      const Seal& full = seals_[static_cast<size_t>(item / num_kv_heads)];
+      const auto kv_head = static_cast<int32_t>(item % num_kv_heads);
+      const PageId page = full.sequence->page_table[full.page];
+      const auto* part =
+          reinterpret_cast<const uint8_t*>(LayerBase(layer) + layout_.PartOffset(page, kv_head));
+      const CacheBlock keys = {
+          .rows = part + layout_.k().rows_offset,
+          .scales = reinterpret_cast<const uint16_t*>(part + layout_.k().scales_offset),
+          .num_tokens = kPageSize,
+          .head_dim = config_.head_dim,
+          .prefetch = nullptr,
+          .prefetch_bytes = 0};
+      seal(keys, index_layout_.bits(), index_layout_.At(index_base, page, kv_head));
+    }
+  });
+}
+
 void CpuExecutor::Choose(int32_t layer, std::span<const int32_t> sequences) {
-  TIDAL_CHECK(false,
-              "layer {} of {} sequences chooses, but no plan with selection layers is supported",
-              layer, sequences.size());
+  const int64_t q_dim = int64_t{config_.num_heads} * config_.head_dim;
+  const LayerKeys keys = KeysOf(layer);
+  for (const int32_t s : sequences) {
+    const auto i = static_cast<size_t>(s);
+    const StepSequence& sequence = batch_->sequences[i];
+    const Stopwatch stopwatch(&profile_.role_ms[static_cast<size_t>(RoleOf(layer, s))]);
+    const Choice choice =
+        selection_->Choose(keys, sequence, act_.q + sequence.row_begin * q_dim, &profile_);
+    sets_[i] = choice.sets;
+    float& mass = reports_[i].selected_mass;
+    if (std::isnan(mass) || choice.selected_mass < mass) mass = choice.selected_mass;
+    if (batch_->observer != nullptr) {
+      batch_->observer->OnChosen(layer, s, choice.fresh, choice.selected_mass, choice.sets);
+    }
+  }
+}
+
+Status CpuExecutor::PlanFull(std::span<const int32_t> sequences) {
+  if (std::equal(sequences.begin(), sequences.end(), planned_.begin(), planned_.end()))
+    return OkStatus();
+  attend_.clear();
+  for (const int32_t s : sequences) {
+    const StepSequence& sequence = batch_->sequences[static_cast<size_t>(s)];
+    attend_.push_back({.row_begin = sequence.row_begin,
+                       .q_len = sequence.q_len,
+                       .kv_len = sequence.kv_len,
+                       .page_table = sequence.page_table});
+  }
+  planned_.assign(sequences.begin(), sequences.end());
+  return full_attention_->Plan(attend_);
+}
+
+Status CpuExecutor::PlanSets(int32_t layer, std::span<const int32_t> sequences) {
+  attend_.clear();
+  for (const int32_t s : sequences) {
+    const StepSequence& sequence = batch_->sequences[static_cast<size_t>(s)];
+    const auto& headmaps = sequence.plan->headmap;
+    const auto l = static_cast<size_t>(layer);
+    const bool is_mapped = l < headmaps.size() && !headmaps[l].empty();
+    attend_.push_back({.row_begin = sequence.row_begin,
+                       .q_len = sequence.q_len,
+                       .kv_len = sequence.kv_len,
+                       .page_table = sequence.page_table,
+                       .sets = sets_[static_cast<size_t>(s)],
+                       .headmap = is_mapped ? headmaps[l].data() : nullptr});
+  }
+  return set_attention_->Plan(attend_);
 }
 
 void CpuExecutor::Attend(int32_t layer, AttendTo what, std::span<const int32_t> sequences) {
-  TIDAL_CHECK(what == AttendTo::kEverything && sequences.size() == attend_.size(),
-              "only full rows are supported");
-  const Stopwatch stopwatch(&profile_.full_ms);
-  attention_->Run(LayerBase(layer), act_.q, act_.attended);
+  const bool full = what == AttendTo::kEverything;
+  const LayerRole role = RoleOf(layer, sequences.front());
+  const Stopwatch role_stopwatch(&profile_.role_ms[static_cast<size_t>(role)]);
+  const Stopwatch stopwatch(full ? &profile_.full_ms : &profile_.gather_ms);
+  if (Status status = full ? PlanFull(sequences) : PlanSets(layer, sequences); !status.ok()) {
+    if (status_.ok()) status_ = status;
+    return;
+  }
+  CpuAttention& attention = full ? *full_attention_ : *set_attention_;
+  attention.Run(LayerBase(layer), act_.q, act_.attended);
+  (full ? profile_.full_bytes : profile_.gather_bytes) += attention.planned_bytes();
+  for (const int32_t s : sequences) {
+    const auto i = static_cast<size_t>(s);
+    const auto r = static_cast<size_t>(RoleOf(layer, s));
+    double attended = batch_->sequences[i].kv_len;
+    if (!full) {
+      attended = 0;
+      for (const SlotSet& set : sets_[i]) attended += set.count;
+      attended /= static_cast<double>(sets_[i].size());
+    }
+    reports_[i].tokens_attended[r] += attended;
+    ++reports_[i].layers[r];
+  }
 }
 
 void CpuExecutor::AttentionOutput(int32_t layer) {
@@ -394,6 +545,7 @@ void CpuExecutor::FeedForward(int32_t layer) {
 }
 
 Status CpuExecutor::Logits(std::span<const int32_t> rows, float* logits) {
+  TIDAL_RETURN_IF_ERROR(status_);
   const Stopwatch stopwatch(&profile_.logits_ms);
   const auto num_rows = static_cast<int64_t>(rows.size());
   TIDAL_CHECK(num_rows >= 1 && num_rows <= kMaxLogitRows, "logits of {} rows", num_rows);
@@ -421,8 +573,8 @@ Result<int64_t> CpuKvPageBytes(const ModelConfig& config, CacheType k_cache_type
 }
 
 int64_t CpuIndexPageBytes(const ModelConfig& config, int32_t num_index_layers, int32_t index_bits) {
-  return int64_t{num_index_layers} * config.num_kv_heads * config.head_dim *
-         (4 + kPageSize * index_bits / 8);
+  return num_index_layers *
+         KeyIndexLayout(config.num_kv_heads, config.head_dim, index_bits).page_bytes();
 }
 
 Result<std::unique_ptr<Executor>> CreateCpuExecutor(const Model& model,

@@ -125,3 +125,20 @@ TIDAL_INLINE void GroupDots(const Group* groups, const ActivationBlock* const* b
     for (int v = 0; v < kAll; ++v) dots[v][n] = ConvertToF32(total[v][n]);
   }
 }
+
+// Pairs of products in 16 bits, as above: 8 steps of 4-bit codes, 32 of 2-bit ones (of 42).
+typedef __m256i DotSum;
+typedef __m256i DotTotal;
+typedef __m256i DotQuery;
+template <int kBits>
+static constexpr int kDotSteps = kBits == 4 ? 8 : 32;
+TIDAL_INLINE DotSum ZeroDot() { return _mm256_setzero_si256(); }
+TIDAL_INLINE DotTotal ZeroTotal() { return _mm256_setzero_si256(); }
+TIDAL_INLINE DotQuery LoadDotQuery(const int8_t* q) { return Broadcast32(q); }
+TIDAL_INLINE DotSum AddDot(DotSum sum, Bytes codes, DotQuery q) {
+  return _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, q));
+}
+TIDAL_INLINE DotTotal AddSum(DotTotal total, DotSum sum) {
+  return _mm256_add_epi32(total, _mm256_madd_epi16(sum, _mm256_set1_epi16(1)));
+}
+TIDAL_INLINE F32 TotalToF32(DotTotal total) { return _mm256_cvtepi32_ps(total); }

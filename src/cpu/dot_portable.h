@@ -25,6 +25,10 @@
 //                    token n; for Q6_K each half times its scale. Always below 2^24 in magnitude,
 //                    so a float holds it.
 
+//   DotSum           kLanes running sums of products of codes and an 8-bit query's 4 channels;
+//                    kDotSteps<bits> additions of codes of so many bits never overflow it
+//   DotTotal         sums of DotSums, exact for any head_dim that attention takes
+
 struct Bytes {
   U32x4 lo, hi;
 };
@@ -114,3 +118,23 @@ TIDAL_INLINE void GroupDots(const Group* groups, const ActivationBlock* const* b
     }
   }
 }
+
+typedef F32 DotSum;
+typedef F32 DotTotal;
+struct DotQuery {
+  F32 channels[4];
+};
+template <int kBits>
+static constexpr int kDotSteps = 64;
+TIDAL_INLINE DotSum ZeroDot() { return ZeroF(); }
+TIDAL_INLINE DotTotal ZeroTotal() { return ZeroF(); }
+TIDAL_INLINE DotQuery LoadDotQuery(const int8_t* q) {
+  return {{Set1(q[0]), Set1(q[1]), Set1(q[2]), Set1(q[3])}};
+}
+TIDAL_INLINE DotSum AddDot(DotSum sum, Bytes codes, const DotQuery& q) {
+  TIDAL_UNROLL
+  for (int t = 0; t < 4; ++t) sum = MulAdd(ByteToF32(codes, t), q.channels[t], sum);
+  return sum;
+}
+TIDAL_INLINE DotTotal AddSum(DotTotal total, DotSum sum) { return Add(total, sum); }
+TIDAL_INLINE F32 TotalToF32(DotTotal total) { return total; }

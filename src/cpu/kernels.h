@@ -8,6 +8,7 @@
 #include "cpu/attention_kernels.h"
 #include "cpu/elementwise_kernels.h"
 #include "cpu/matmul_kernels.h"
+#include "cpu/selection_kernels.h"
 
 // Before a loop with a constant count: its body is written out, so that arrays of vectors that it
 // indexes live in registers.
@@ -25,6 +26,7 @@ struct KernelTable {
   MatMulKernels matmul;
   ElementwiseKernels elementwise;
   AttentionKernels attention;
+  SelectionKernels selection;
 };
 
 extern const KernelTable kPortableKernels;

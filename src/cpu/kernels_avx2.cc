@@ -15,6 +15,7 @@ namespace {
 #include "cpu/elementwise-inl.h"
 #include "cpu/attention-inl.h"
 #include "cpu/dot_avx2.h"
+#include "cpu/selection-inl.h"
 #include "cpu/matmul_quantized-inl.h"
 #include "cpu/matmul_full-inl.h"
 // clang-format on
@@ -25,6 +26,7 @@ const KernelTable kAvx2Kernels = {
     .matmul = avx2::kMatMul,
     .elementwise = avx2::kElementwise,
     .attention = avx2::kAttention,
+    .selection = avx2::kSelection,
 };
 
 }  // namespace tidal

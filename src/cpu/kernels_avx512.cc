@@ -15,6 +15,7 @@ namespace {
 #include "cpu/elementwise-inl.h"
 #include "cpu/attention-inl.h"
 #include "cpu/dot_avx512.h"
+#include "cpu/selection-inl.h"
 #include "cpu/matmul_quantized-inl.h"
 #include "cpu/matmul_full-inl.h"
 // clang-format on
@@ -25,6 +26,7 @@ const KernelTable kAvx512Kernels = {
     .matmul = avx512::kMatMul,
     .elementwise = avx512::kElementwise,
     .attention = avx512::kAttention,
+    .selection = avx512::kSelection,
 };
 
 }  // namespace tidal

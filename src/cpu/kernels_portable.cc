@@ -13,6 +13,7 @@ namespace {
 #include "cpu/elementwise-inl.h"
 #include "cpu/attention-inl.h"
 #include "cpu/dot_portable.h"
+#include "cpu/selection-inl.h"
 #include "cpu/matmul_quantized-inl.h"
 #include "cpu/matmul_full-inl.h"
 // clang-format on
@@ -23,6 +24,7 @@ const KernelTable kPortableKernels = {
     .matmul = portable::kMatMul,
     .elementwise = portable::kElementwise,
     .attention = portable::kAttention,
+    .selection = portable::kSelection,
 };
 
 }  // namespace tidal

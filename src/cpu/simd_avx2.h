@@ -51,6 +51,10 @@ TIDAL_INLINE F32 FirstN(int n, F32 a, F32 b) {
   return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(MaskOfFirst(n)));
 }
 
+TIDAL_INLINE uint32_t LanesAtLeast(F32 a, F32 b) {
+  return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ));
+}
+
 TIDAL_INLINE float ReduceAdd(F32 a) {
   const __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
   const __m128 pair = _mm_add_ps(s, _mm_movehl_ps(s, s));

@@ -28,6 +28,8 @@ TIDAL_INLINE F32 Max(F32 a, F32 b) { return _mm512_max_ps(a, b); }
 TIDAL_INLINE F32 Min(F32 a, F32 b) { return _mm512_min_ps(a, b); }
 TIDAL_INLINE F32 FirstN(int n, F32 a, F32 b) { return _mm512_mask_blend_ps(MaskOfFirst(n), b, a); }
 
+TIDAL_INLINE uint32_t LanesAtLeast(F32 a, F32 b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
+
 TIDAL_INLINE float ReduceAdd(F32 a) {
   const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
   const __m128 s = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));

@@ -24,6 +24,7 @@
 //                 results are flushed and Exp(-inf) is 0; above 88.37 the result for 88.37, never
 //                 infinity; NaN for NaN
 //   FirstN        lanes below n from a, the others from b
+//   LanesAtLeast  bit i: lane i of a >= lane i of b
 //   SwapPairs     the lanes 1, 0, 3, 2, ...
 //   InRegister    a, loaded once: compilers repeat a load in each instruction that can have an
 //                 operand in memory, and loads are what such code runs out of
@@ -89,6 +90,15 @@ TIDAL_INLINE F32 FirstN(int n, F32 a, F32 b) {
   const I32x4 limit = {n, n, n, n};
   return {Select4(I32x4{0, 1, 2, 3} < limit, a.lo, b.lo),
           Select4(I32x4{4, 5, 6, 7} < limit, a.hi, b.hi)};
+}
+
+TIDAL_INLINE uint32_t LanesAtLeast(F32 a, F32 b) {
+  const I32x4 low = a.lo >= b.lo;
+  const I32x4 high = a.hi >= b.hi;
+  uint32_t bits = 0;
+  for (int i = 0; i < 4; ++i)
+    bits |= ((uint32_t)low[i] & 1u) << i | ((uint32_t)high[i] & 1u) << (i + 4);
+  return bits;
 }
 
 TIDAL_INLINE float ReduceAdd(F32 a) {

@@ -12,20 +12,23 @@
 
 namespace tidal {
 
+// Tokens that some heads attend: [count] slots (page_id * kPageSize + offset), distinct, in no
+// particular order; count >= 1.
+struct SlotSet {
+  const int32_t* slots = nullptr;
+  int32_t count = 0;
+};
+
 // What a step tells as it runs, for --trace. Called on the thread that runs the step; a device
 // waits for its work first, so this is not for the fast path.
 class StepObserver {
  public:
   virtual ~StepObserver() = default;
-  // One set of a choice: which positions its heads attend, in no order.
-  struct ChosenSet {
-    std::span<const int32_t> slots;  // page_id * kPageSize + offset
-  };
   // Selection layer `layer` has the sets for batch.sequences[sequence]: chosen in this step, or
   // (`fresh` false) those of an earlier step and every token since. selected_mass is NaN where the
   // scorer gives none.
   virtual void OnChosen(int32_t layer, int32_t sequence, bool fresh, float selected_mass,
-                        std::span<const ChosenSet> sets) = 0;
+                        std::span<const SlotSet> sets) = 0;
 };
 
 // A run of rows of one sequence at consecutive positions. With plan == nullptr every layer of these
