@@ -6,7 +6,9 @@
 
 namespace tidal {
 
-RopeTable::RopeTable(int32_t rope_dim, double theta, std::span<const float> divisors) {
+RopeTable::RopeTable(int32_t rope_dim, double theta, std::span<const float> divisors,
+                     double attn_factor)
+    : attn_factor_(attn_factor) {
   TIDAL_CHECK(rope_dim >= 2 && rope_dim % 2 == 0, "rope_dim is {}", rope_dim);
   const int32_t pairs = rope_dim / 2;
   TIDAL_CHECK(divisors.empty() || static_cast<int32_t>(divisors.size()) == pairs,
@@ -21,8 +23,8 @@ RopeTable::RopeTable(int32_t rope_dim, double theta, std::span<const float> divi
 void RopeTable::Angles(int32_t pos, float* cos, float* sin) const {
   for (size_t i = 0; i < inverse_frequencies_.size(); ++i) {
     const double angle = pos * inverse_frequencies_[i];
-    cos[i] = static_cast<float>(std::cos(angle));
-    sin[i] = static_cast<float>(std::sin(angle));
+    cos[i] = static_cast<float>(attn_factor_ * std::cos(angle));
+    sin[i] = static_cast<float>(attn_factor_ * std::sin(angle));
   }
 }
 

@@ -14,13 +14,14 @@
 
 namespace tidal {
 
-// The angles of RoPE: pair i of a head turns by pos * theta^(-2i / rope_dim) / divisors[i]. In
-// float64 throughout, so that angles at far positions keep their low bits; cos and sin are rounded
-// once. Threads: const after construction.
+// The angles of RoPE: pair i of a head turns by pos * theta^(-2i / rope_dim) / divisors[i], and
+// grows by attn_factor. In float64 throughout, so that angles at far positions keep their low bits;
+// cos and sin, times attn_factor, are rounded once. Threads: const after construction.
 class RopeTable {
  public:
   // REQUIRES: rope_dim even, at least 2; divisors empty or [rope_dim / 2].
-  RopeTable(int32_t rope_dim, double theta, std::span<const float> divisors);
+  RopeTable(int32_t rope_dim, double theta, std::span<const float> divisors,
+            double attn_factor = 1);
 
   int32_t rope_dim() const { return 2 * num_pairs(); }
   int32_t num_pairs() const { return static_cast<int32_t>(inverse_frequencies_.size()); }
@@ -30,6 +31,7 @@ class RopeTable {
 
  private:
   std::vector<double> inverse_frequencies_;
+  double attn_factor_;
 };
 
 // Rotates num_heads heads of one token in place.

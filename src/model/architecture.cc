@@ -8,8 +8,10 @@ namespace tidal {
 namespace {
 
 constexpr Architecture kArchitectures[] = {
-    {"llama", "Llama 2 and 3, Mistral, SmolLM2", RopeStyle::kInterleaved, QkvBias::kOptional},
-    {"qwen2", "Qwen2, Qwen2.5", RopeStyle::kHalf, QkvBias::kRequired},
+    {"llama", "Llama 2 and 3, Mistral, SmolLM2", RopeStyle::kInterleaved, QkvBias::kOptional,
+     QkNorm::kNone},
+    {"qwen2", "Qwen2, Qwen2.5", RopeStyle::kHalf, QkvBias::kRequired, QkNorm::kNone},
+    {"qwen3", "Qwen3, dense", RopeStyle::kHalf, QkvBias::kOptional, QkNorm::kRequired},
 };
 
 }  // namespace

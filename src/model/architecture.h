@@ -13,12 +13,14 @@
 namespace tidal {
 
 enum class QkvBias : uint8_t { kOptional, kRequired };
+enum class QkNorm : uint8_t { kNone, kRequired };
 
 struct Architecture {
   const char* name;      // general.architecture, and the prefix of the family's metadata keys
   const char* families;  // for people
   RopeStyle rope_style;
   QkvBias qkv_bias;  // whether attn_q.bias and its two sisters must be there
+  QkNorm qk_norm;    // whether attn_q_norm.weight and attn_k_norm.weight are there
 };
 
 // Errors, without the path: kUnsupported, listing the supported ones. The entry lives for ever.

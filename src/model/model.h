@@ -19,7 +19,7 @@ namespace tidal {
 enum class RopeStyle : uint8_t { kInterleaved, kHalf };
 
 struct ModelConfig {
-  std::string architecture;     // general.architecture: "llama", "qwen2"
+  std::string architecture;     // general.architecture: "llama", "qwen2", "qwen3"
   std::string name;             // general.name, may be empty
   int32_t num_layers = 0;       // {arch}.block_count
   int32_t model_dim = 0;        // {arch}.embedding_length
@@ -33,10 +33,10 @@ struct ModelConfig {
   float rms_norm_eps = 0;       // {arch}.attention.layer_norm_rms_epsilon
   float rope_theta = 10000;     // {arch}.rope.freq_base
   RopeStyle rope_style = RopeStyle::kInterleaved;
-  // Per-pair multipliers of the inverse frequencies, [rope_dim/2], from rope_freqs.weight (each
-  // frequency is divided by its entry) and {arch}.rope.scaling.type "linear" (all divided by the
-  // factor); empty: none.
+  // What each pair's frequency is divided by, [rope_dim/2]: RoPE scaling (linear, YaRN, Llama 3)
+  // and rope_freqs.weight; empty: nothing.
   std::vector<float> rope_freq_divisors;
+  float rope_attn_factor = 1;  // cos and sin are multiplied by it (YaRN)
 
   int32_t gqa_ratio() const { return num_heads / num_kv_heads; }
   float attn_scale() const;  // 1 / sqrt(head_dim)
@@ -62,6 +62,8 @@ struct LayerWeights {
   TensorView attn_q_bias;  // F32, absent where the architecture has none
   TensorView attn_k_bias;
   TensorView attn_v_bias;
+  TensorView attn_q_norm;  // F32 [head_dim], RMS norm of each query head before RoPE; absent: none
+  TensorView attn_k_norm;  // F32 [head_dim], the same of each key head
   TensorView attn_output;  // [model_dim, num_heads * head_dim]
   TensorView ffn_norm;     // F32 [model_dim]
   TensorView ffn_gate;     // [ffn_dim, model_dim]
@@ -110,7 +112,8 @@ void Model::ForEachWeight(const Visit& visit) const {
   for (const LayerWeights& w : weights_.layers) {
     for (const TensorView* view :
          {&w.attn_norm, &w.attn_q, &w.attn_k, &w.attn_v, &w.attn_q_bias, &w.attn_k_bias,
-          &w.attn_v_bias, &w.attn_output, &w.ffn_norm, &w.ffn_gate, &w.ffn_up, &w.ffn_down}) {
+          &w.attn_v_bias, &w.attn_q_norm, &w.attn_k_norm, &w.attn_output, &w.ffn_norm, &w.ffn_gate,
+          &w.ffn_up, &w.ffn_down}) {
       if (view->present()) visit(*view);
     }
   }

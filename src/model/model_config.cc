@@ -6,6 +6,7 @@
 
 #include "gguf/printable.h"
 #include "model/model_reader.h"
+#include "model/rope_scaling.h"
 
 namespace tidal {
 namespace {
@@ -179,17 +180,63 @@ Status RefuseUnsupported(const GgufFile& file, const KeyReader& keys, const Mode
   return OkStatus();
 }
 
-// The factor by which linear scaling divides every frequency; 1 where there is none.
-Result<float> ReadLinearFactor(const GgufFile& file, const KeyReader& keys) {
-  constexpr double kMaxFactor = 1e6;
-  // Older files have the factor alone, under this name.
-  if (!keys.Has("rope.scaling.type")) return keys.PositiveOr("rope.scale_linear", kMaxFactor, 1.0F);
+// Files hold parameters of YaRN that no model of the supported families changes.
+Status RefuseYarnVariants(const GgufFile& file, const KeyReader& keys) {
+  struct Variant {
+    const char* suffix;
+    double usual;
+  };
+  for (const auto& [suffix, usual] :
+       {Variant{"rope.scaling.yarn_ext_factor", 1}, Variant{"rope.scaling.yarn_attn_factor", 1},
+        Variant{"rope.scaling.yarn_log_multiplier", 0}}) {
+    if (!keys.Has(suffix)) continue;
+    const std::string key = keys.Key(suffix);
+    TIDAL_ASSIGN_OR_RETURN(const double value, file.GetFloat(key));
+    if (value == usual) continue;
+    return Unsupported("{}: metadata key {} is {}; supported is {} only", keys.path(), key, value,
+                       usual);
+  }
+  return OkStatus();
+}
+
+Result<RopeScaling> ReadYarn(const GgufFile& file, const KeyReader& keys,
+                             const ModelConfig& config) {
+  TIDAL_RETURN_IF_ERROR(RefuseYarnVariants(file, keys));
+  RopeScaling scaling{.kind = RopeScalingKind::kYarn};
+  TIDAL_ASSIGN_OR_RETURN(scaling.factor, keys.Positive("rope.scaling.factor", kMaxRopeFactor));
+  TIDAL_ASSIGN_OR_RETURN(
+      scaling.original_seq_len,
+      keys.CountOr("rope.scaling.original_context_length", 1, kMaxSeqLen, config.trained_seq_len));
+  TIDAL_ASSIGN_OR_RETURN(scaling.beta_fast,
+                         keys.PositiveOr("rope.scaling.yarn_beta_fast", kMaxRopeFactor, 32.0F));
+  TIDAL_ASSIGN_OR_RETURN(scaling.beta_slow,
+                         keys.PositiveOr("rope.scaling.yarn_beta_slow", kMaxRopeFactor, 1.0F));
+  // The file's factor comes on top of YaRN's own.
+  TIDAL_ASSIGN_OR_RETURN(const float attn_factor,
+                         keys.PositiveOr("rope.scaling.attn_factor", kMaxRopeFactor, 1.0F));
+  scaling.attn_factor = static_cast<double>(attn_factor) * YarnAttnFactor(scaling.factor);
+  return scaling;
+}
+
+Result<RopeScaling> ReadRopeScaling(const GgufFile& file, const KeyReader& keys,
+                                    const ModelConfig& config) {
+  RopeScaling linear{.kind = RopeScalingKind::kLinear};
+  if (!keys.Has("rope.scaling.type")) {
+    // Older files have the factor alone, under this name.
+    TIDAL_ASSIGN_OR_RETURN(linear.factor,
+                           keys.PositiveOr("rope.scale_linear", kMaxRopeFactor, 1.0F));
+    return linear.factor == 1 ? RopeScaling() : linear;
+  }
   const std::string key = keys.Key("rope.scaling.type");
   TIDAL_ASSIGN_OR_RETURN(const std::string_view type, file.GetString(key));
-  if (type == "none") return 1.0F;
-  if (type == "linear") return keys.Positive("rope.scaling.factor", kMaxFactor);
+  if (type == "none") return RopeScaling();
+  if (type == "yarn") return ReadYarn(file, keys, config);
+  if (type == "linear") {
+    TIDAL_ASSIGN_OR_RETURN(linear.factor, keys.Positive("rope.scaling.factor", kMaxRopeFactor));
+    return linear.factor == 1 ? RopeScaling() : linear;
+  }
   return Unsupported(
-      "{}: metadata key {} is \"{}\"; supported are none and linear, and Llama 3's "
+      "{}: metadata key {} is \"{}\"; supported are none, linear and yarn, and Llama 3's "
       "rope_freqs.weight",
       keys.path(), key, Printable(type));
 }
@@ -204,9 +251,9 @@ Status ReadRope(const GgufFile& file, const KeyReader& keys, ModelConfig* config
     return Corrupt("{}: metadata key {} is {}, expected an even number; {}", keys.path(),
                    keys.Key("rope.dimension_count"), config->rope_dim, kDamaged);
   }
-  TIDAL_ASSIGN_OR_RETURN(const float factor, ReadLinearFactor(file, keys));
+  TIDAL_ASSIGN_OR_RETURN(const RopeScaling scaling, ReadRopeScaling(file, keys, *config));
+  TIDAL_RETURN_IF_ERROR(ApplyRopeScaling(scaling, config).Annotate(keys.path()));
   const auto num_pairs = static_cast<size_t>(config->rope_dim / 2);
-  if (factor != 1) config->rope_freq_divisors.assign(num_pairs, factor);
   if (file.FindTensor("rope_freqs.weight") == nullptr) return OkStatus();
   TIDAL_ASSIGN_OR_RETURN(const TensorView freqs,
                          ReadVector(file, "rope_freqs.weight", config->rope_dim / 2));

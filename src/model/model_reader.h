@@ -20,6 +20,7 @@ inline constexpr int64_t kMaxFfnDim = 1 << 22;
 inline constexpr int64_t kMaxVocabSize = 1 << 22;
 inline constexpr int64_t kMaxSeqLen = 1 << 27;
 inline constexpr double kMaxRmsNormEps = 0.1;
+inline constexpr double kMaxRopeFactor = 1e6;
 
 // Every number from the metadata, checked against the limits and each other. vocab_size and
 // rope_freq_divisors need tensors too: they are read from token_embd.weight and rope_freqs.weight.

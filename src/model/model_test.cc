@@ -268,6 +268,41 @@ TEST(RandomModelTest, RopeDivisorsComeFromBothSources) {
   EXPECT_EQ(old_name->config().rope_freq_divisors, std::vector<float>(8, 2.0F));
 }
 
+TEST(RandomModelTest, YarnKeysReachTheConfiguration) {
+  const Result<Model> model =
+      LoadChanged({.trained_seq_len = 4096, .yarn_rope_factor = 4.0F}, [](GgufWriter* writer) {
+        writer->Add("llama.rope.scaling.attn_factor", 0.5F);
+        writer->Add("llama.rope.scaling.yarn_beta_fast", 16.0F);
+        writer->Add("llama.rope.scaling.yarn_beta_slow", 2.0F);
+      });
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  const ModelConfig& config = model->config();
+  EXPECT_EQ(config.trained_seq_len, 4 * 4096);
+  EXPECT_FLOAT_EQ(config.rope_attn_factor, 0.5F * 1.1386294F);
+  // 8 pairs of the base 10000: pair 2 turns 65 times within 4096 tokens, pair 6 turns 0.65 times.
+  EXPECT_EQ(config.rope_freq_divisors[2], 1);
+  EXPECT_EQ(config.rope_freq_divisors[6], 4);
+  const Result<Model> variant = LoadChanged({.yarn_rope_factor = 4.0F}, [](GgufWriter* writer) {
+    writer->Add("llama.rope.scaling.yarn_log_multiplier", 0.1F);
+  });
+  ExpectError(variant, StatusCode::kUnsupported, {"yarn_log_multiplier", "0.1"});
+}
+
+TEST(RandomModelTest, Qwen3HasQkNormsAndItsOwnHeadDim) {
+  const TestModelSpec spec{
+      .architecture = "qwen3", .model_dim = 64, .num_heads = 4, .head_dim = 32};
+  const Result<Model> model = LoadChanged(spec, [](GgufWriter*) {});
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  EXPECT_EQ(model->config().head_dim, 32);
+  EXPECT_EQ(model->config().rope_style, RopeStyle::kHalf);
+  const LayerWeights& layer = model->weights().layers[1];
+  EXPECT_EQ(layer.attn_q_norm.cols, 32);
+  EXPECT_EQ(layer.attn_k_norm.name, "blk.1.attn_k_norm.weight");
+  EXPECT_FALSE(layer.attn_q_bias.present());
+  ExpectError(LoadChanged(spec, [](GgufWriter* w) { w->RemoveTensor("blk.0.attn_k_norm.weight"); }),
+              StatusCode::kCorrupt, {"blk.0.attn_k_norm.weight", "missing", "[32]"});
+}
+
 TEST(RandomModelTest, OptionalKeysHaveDefaults) {
   const Result<Model> model = LoadChanged({.num_kv_heads = 4}, [](GgufWriter* writer) {
     for (const char* key : {"attention.head_count_kv", "attention.key_length",
@@ -413,7 +448,11 @@ std::vector<WrongValue> WrongValues() {
        Value(uint32_t{18}),
        kBad,
        {"is 18", "2 to 16"}},
-      {"Yarn", "llama.rope.scaling.type", Text("yarn"), kNo, {"yarn", "linear"}},
+      {"YarnWithoutFactor",
+       "llama.rope.scaling.type",
+       Text("yarn"),
+       kBad,
+       {"rope.scaling.factor is missing"}},
       {"LongRope", "llama.rope.scaling.type", Text("longrope"), kNo, {"longrope", "linear"}},
       {"LinearWithoutFactor",
        "llama.rope.scaling.type",

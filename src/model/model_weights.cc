@@ -54,11 +54,12 @@ constexpr const char* kRefusedGlobal[] = {"output.bias",
                                           "rope_factors_short.weight",
                                           "position_embd.weight",
                                           "token_embd_norm.weight"};
-constexpr const char* kRefusedInLayer[] = {
-    "attn_output.bias",    "attn_norm.bias",    "ffn_norm.bias",       "ffn_gate.bias",
-    "ffn_up.bias",         "ffn_down.bias",     "attn_qkv.weight",     "attn_q_norm.weight",
-    "attn_k_norm.weight",  "attn_sinks.weight", "ffn_gate_inp.weight", "post_attention_norm.weight",
-    "post_ffw_norm.weight"};
+constexpr const char* kRefusedInLayer[] = {"attn_output.bias",    "attn_norm.bias",
+                                           "ffn_norm.bias",       "ffn_gate.bias",
+                                           "ffn_up.bias",         "ffn_down.bias",
+                                           "attn_qkv.weight",     "attn_sinks.weight",
+                                           "ffn_gate_inp.weight", "post_attention_norm.weight",
+                                           "post_ffw_norm.weight"};
 
 Status RefuseTensor(const GgufFile& file, const std::string& name) {
   if (file.FindTensor(name) == nullptr) return OkStatus();
@@ -73,8 +74,21 @@ Result<TensorView> ReadBias(const GgufFile& file, const std::string& name, int64
   return ReadVector(file, name, cols);
 }
 
-Result<LayerWeights> ReadLayer(const GgufFile& file, const ModelConfig& config, QkvBias bias,
-                               int layer) {
+// The two norms of query and key heads, or a refusal where the family has none.
+Status ReadQkNorms(const GgufFile& file, const std::string& q_name, const std::string& k_name,
+                   QkNorm need, int64_t head_dim, LayerWeights* w) {
+  if (need == QkNorm::kNone) {
+    TIDAL_RETURN_IF_ERROR(RefuseTensor(file, q_name));
+    return RefuseTensor(file, k_name);
+  }
+  TIDAL_ASSIGN_OR_RETURN(w->attn_q_norm, ReadVector(file, q_name, head_dim));
+  TIDAL_ASSIGN_OR_RETURN(w->attn_k_norm, ReadVector(file, k_name, head_dim));
+  return OkStatus();
+}
+
+Result<LayerWeights> ReadLayer(const GgufFile& file, const ModelConfig& config,
+                               const Architecture& architecture, int layer) {
+  const QkvBias bias = architecture.qkv_bias;
   const auto name = [layer](std::string_view role) {
     return fmt::format("blk.{}.{}", layer, role);
   };
@@ -91,6 +105,8 @@ Result<LayerWeights> ReadLayer(const GgufFile& file, const ModelConfig& config, 
   TIDAL_ASSIGN_OR_RETURN(w.attn_q_bias, ReadBias(file, name("attn_q.bias"), q_dim, bias));
   TIDAL_ASSIGN_OR_RETURN(w.attn_k_bias, ReadBias(file, name("attn_k.bias"), kv_dim, bias));
   TIDAL_ASSIGN_OR_RETURN(w.attn_v_bias, ReadBias(file, name("attn_v.bias"), kv_dim, bias));
+  TIDAL_RETURN_IF_ERROR(ReadQkNorms(file, name("attn_q_norm.weight"), name("attn_k_norm.weight"),
+                                    architecture.qk_norm, config.head_dim, &w));
   TIDAL_ASSIGN_OR_RETURN(w.attn_output,
                          ReadMatrix(file, name("attn_output.weight"), model_dim, q_dim));
   TIDAL_ASSIGN_OR_RETURN(w.ffn_norm, ReadVector(file, name("ffn_norm.weight"), model_dim));
@@ -138,7 +154,7 @@ Result<ModelWeights> ReadModelWeights(const GgufFile& file, const ModelConfig& c
   }
   for (int layer = 0; layer < config.num_layers; ++layer) {
     TIDAL_ASSIGN_OR_RETURN(LayerWeights layer_weights,
-                           ReadLayer(file, config, architecture->qkv_bias, layer));
+                           ReadLayer(file, config, *architecture, layer));
     weights.layers.push_back(std::move(layer_weights));
   }
   return weights;

@@ -65,7 +65,7 @@ void AddTokenizer(const TestModelSpec& spec, int32_t vocab_size, GgufWriter* wri
     types.push_back(kTokenTypeUnused);
   }
   writer->AddString("tokenizer.ggml.model", "gpt2");
-  writer->AddString("tokenizer.ggml.pre", spec.architecture == "qwen2" ? "qwen2" : "smollm");
+  writer->AddString("tokenizer.ggml.pre", spec.architecture == "llama" ? "smollm" : "qwen2");
   writer->AddStringArray("tokenizer.ggml.tokens", tokens);
   writer->AddArray("tokenizer.ggml.token_type", types);
   writer->AddStringArray("tokenizer.ggml.merges", merges);
@@ -100,6 +100,11 @@ void AddHyperparameters(const TestModelSpec& spec, GgufWriter* writer) {
   if (spec.linear_rope_factor) {
     writer->AddString(key("rope.scaling.type"), "linear");
     writer->Add(key("rope.scaling.factor"), *spec.linear_rope_factor);
+  }
+  if (spec.yarn_rope_factor) {
+    writer->AddString(key("rope.scaling.type"), "yarn");
+    writer->Add(key("rope.scaling.factor"), *spec.yarn_rope_factor);
+    count("rope.scaling.original_context_length", spec.trained_seq_len);
   }
   writer->Add("general.quantization_version", uint32_t{2});
 }
@@ -165,6 +170,10 @@ void AddLayer(const TestModelSpec& spec, int layer, WeightSource* weights) {
     weights->Vector(name("attn_q.bias"), q_dim, 0, 0.5);
     weights->Vector(name("attn_k.bias"), kv_dim, 0, 0.5);
     weights->Vector(name("attn_v.bias"), kv_dim, 0, 0.5);
+  }
+  if (spec.architecture == "qwen3") {
+    weights->Vector(name("attn_q_norm.weight"), spec.head_dim, 1, 0.1);
+    weights->Vector(name("attn_k_norm.weight"), spec.head_dim, 1, 0.1);
   }
   matrix("attn_output.weight", spec.model_dim, q_dim);
   weights->Vector(name("ffn_norm.weight"), spec.model_dim, 1, 0.1);

@@ -17,7 +17,7 @@ namespace tidal {
 // REQUIRES of every field: what Model::Load accepts (model_dim and ffn_dim and num_heads * head_dim
 // multiples of the block size of `dtype`: 32, or 256 for the K types).
 struct TestModelSpec {
-  std::string architecture = "llama";  // or "qwen2", which also gets QKV biases
+  std::string architecture = "llama";  // or "qwen2" (with QKV biases), "qwen3" (QK norms)
   int32_t num_layers = 2;
   int32_t model_dim = 64;
   int32_t ffn_dim = 96;
@@ -33,6 +33,7 @@ struct TestModelSpec {
   bool tied_output = false;
   std::vector<float> rope_freqs;  // [head_dim/2] for rope_freqs.weight; empty: no such tensor
   std::optional<float> linear_rope_factor;  // rope.scaling.type "linear"
+  std::optional<float> yarn_rope_factor;    // rope.scaling.type "yarn", of trained_seq_len tokens
   uint64_t seed = 1;
 };
 
