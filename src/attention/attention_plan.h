@@ -26,8 +26,8 @@ inline constexpr int kNumLayerRoles = 3;
 
 // What a selection layer scores tokens by.
 enum class Scorer : uint8_t {
-  kExact,         // q.k / sqrt(head_dim) over the keys as stored
-  kIndex4,        // the same over the key index of 4 or 2 bits a channel; unsealed tokens exactly
+  kExact,   // q.k / sqrt(head_dim) over the keys as stored
+  kIndex4,  // the same over the key index of 4 or 2 bits a channel; unsealed tokens exactly
   kIndex2,
   kPagesMinMax,   // an upper bound per page, sum of max(q max, q min) over channels
   kPagesMeanStd,  // q.mean + |q|.std per page
@@ -75,17 +75,17 @@ struct AttentionPlan {
   Scorer scorer = Scorer::kExact;
   SetScope scope = SetScope::kShared;
   Merge merge = Merge::kMass;
-  TokenAmount budget;   // kTokens or kPercent; value 0: `mass` decides
-  double mass = 0;      // 0: `budget` decides
+  TokenAmount budget;  // kTokens or kPercent; value 0: `mass` decides
+  double mass = 0;     // 0: `budget` decides
   int32_t floor = 1;
-  int32_t ceil = 0;     // 0: none
+  int32_t ceil = 0;  // 0: none
   int32_t sinks = 0;
   TokenAmount recent;
   bool keep_newlines = false;
-  int32_t page = 1;          // granularity of choice in tokens
+  int32_t page = 1;           // granularity of choice in tokens
   double refresh_cosine = 2;  // choose anew where the cosine is below it; above 1: at every step
   Correction correct;
-  double guard = 0;     // 0: off
+  double guard = 0;      // 0: off
   int32_t below = 1024;  // rows whose kv_len (the current token included) is smaller run full
   // Kascade: for each layer the set that each KV head uses, [num_layers][num_kv_heads]; layers
   // without a map are empty, and so is all of it without a sidecar.

@@ -16,8 +16,8 @@ namespace tidal {
 
 // One calibrated plan.
 struct SidecarEntry {
-  std::string preset;      // which preset it serves
-  int32_t budget = 0;      // tokens
+  std::string preset;  // which preset it serves
+  int32_t budget = 0;  // tokens
   std::optional<int32_t> below;
   std::vector<int32_t> select;
   std::vector<int32_t> full;
