@@ -18,17 +18,16 @@ uint32_t OrderedBits(float value) {
   return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
 }
 
-// The least value of a bin; NaN, which nothing reaches, past the last.
+bool IsNumber(float value) { return value == value; }
+
+// The least value of a bin; NaN, which nothing reaches, where all are above infinity.
 float LeastOfBin(int bin) {
   if (bin >= kTopKBins) return std::numeric_limits<float>::quiet_NaN();
   const uint32_t ordered = static_cast<uint32_t>(bin) << kBinShift;
-  const float least =
-      std::bit_cast<float>((ordered & 0x80000000u) != 0 ? ordered & 0x7fffffffu : ~ordered);
-  // Bins below that of -infinity would hold NaN only.
-  return least == least ? least : -std::numeric_limits<float>::infinity();
+  const bool is_negative = (ordered & 0x80000000u) == 0;
+  const auto least = std::bit_cast<float>(is_negative ? ~ordered : ordered & 0x7fffffffu);
+  return is_negative && !IsNumber(least) ? -std::numeric_limits<float>::infinity() : least;
 }
-
-bool IsNumber(float value) { return value == value; }
 
 // Keeps of within[0 .. count) the `need` largest, in place and ascending. REQUIRES: need < count.
 void KeepLargest(const float* values, int32_t need, int32_t count, TopKScratch* scratch) {
