@@ -353,6 +353,13 @@ std::vector<GgufEntry> GgufFile::Entries() const {
   return entries;
 }
 
+std::vector<std::span<const std::byte>> GgufFile::Heads() const {
+  std::vector<std::span<const std::byte>> heads;
+  for (const Part& part : impl_->parts)
+    heads.push_back(part.mapping.bytes().first(part.directory.directory_bytes));
+  return heads;
+}
+
 std::string GgufFile::ModelHash() const {
   Sha256 hash;
   for (const Part& part : impl_->parts)

@@ -87,6 +87,9 @@ class GgufFile {
   std::span<const GgufTensor> tensors() const;  // in file order
   const GgufTensor* FindTensor(std::string_view name) const;
   std::vector<GgufEntry> Entries() const;  // in file order
+  // Of each file, header, metadata and tensor directory: its bytes up to the padding before the
+  // first tensor. They point into the mapping.
+  std::vector<std::span<const std::byte>> Heads() const;
 
   // SHA-256 of header, metadata and tensor directory followed by the first 4 KiB of each tensor, in
   // hex: names a model without reading all of it (sidecars, prompt caches).

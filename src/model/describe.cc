@@ -8,7 +8,9 @@
 
 #include "base/math.h"
 #include "gguf/printable.h"
+#include "model/model_hash.h"
 #include "model/model_reader.h"
+#include "model/tensor_bytes.h"
 
 namespace tidal {
 namespace {
@@ -28,21 +30,6 @@ std::string ShapeOf(const GgufTensor& tensor) {
   return fmt::format("{}", fmt::join(tensor.dims, tensor.dims + tensor.num_dims, " x "));
 }
 
-// Nothing where the type is not supported or the dimensions do not fit it.
-std::optional<int64_t> BytesOfTensor(const GgufTensor& tensor) {
-  const Result<DType> dtype = DTypeFromGgml(tensor.ggml_type);
-  if (!dtype.ok()) return std::nullopt;
-  const DTypeInfo& info = InfoOf(*dtype);
-  int64_t quant_blocks = tensor.dims[0] / info.quant_block_size;
-  if (tensor.dims[0] % info.quant_block_size != 0) return std::nullopt;
-  for (int i = 1; i < tensor.num_dims; ++i) {
-    if (!CheckedMul(quant_blocks, tensor.dims[i], &quant_blocks)) return std::nullopt;
-  }
-  int64_t bytes = 0;
-  if (!CheckedMul(quant_blocks, int64_t{info.quant_block_bytes}, &bytes)) return std::nullopt;
-  return bytes;
-}
-
 // "98362432 bytes (93.8 MiB)".
 std::string BytesText(int64_t bytes) {
   constexpr double kMib = 1024.0 * 1024.0;
@@ -54,7 +41,7 @@ void AppendFileHead(const GgufFile& file, std::string* out) {
   *out += fmt::format("format          GGUF version {}, {} in {} file{}\n", file.version(),
                       BytesText(static_cast<int64_t>(file.file_bytes())), file.num_files(),
                       file.num_files() == 1 ? "" : "s");
-  *out += fmt::format("model hash      {}\n", file.ModelHash());
+  *out += fmt::format("model hash      {}\n", ModelHash(file));
 }
 
 void AppendDirectory(const GgufFile& file, std::string* out) {
@@ -112,7 +99,7 @@ Json FileJson(const GgufFile& file) {
   json["gguf_version"] = file.version();
   json["num_files"] = file.num_files();
   json["file_bytes"] = file.file_bytes();
-  json["model_hash"] = file.ModelHash();
+  json["model_hash"] = ModelHash(file);
   return json;
 }
 

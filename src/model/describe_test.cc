@@ -8,6 +8,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "model/model_hash.h"
 #include "model/test_model.h"
 
 namespace tidal {
@@ -77,7 +78,7 @@ TEST(DescribeTest, JsonHasEverything) {
   EXPECT_EQ(json["gguf_version"], 3);
   EXPECT_EQ(json["num_files"], 1);
   EXPECT_EQ(json["file_bytes"], model->gguf().file_bytes());
-  EXPECT_EQ(json["model_hash"], model->gguf().ModelHash());
+  EXPECT_EQ(json["model_hash"], ModelHash(model->gguf()));
   EXPECT_EQ(json["model"]["architecture"], "llama");
   EXPECT_EQ(json["model"]["num_layers"], 3);
   EXPECT_EQ(json["model"]["tied_output"], true);

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "model/model.h"
+#include "model/model_hash.h"
 #include "model/test_model.h"
 
 // Under the address sanitizer one allocation of this many megabytes ends the test: the largest
@@ -71,7 +72,7 @@ void ReadEverything(const Model& model) {
   }
   for (const GgufEntry& entry : model.gguf().Entries())
     EXPECT_EQ(entry.text.find('\n'), std::string::npos);
-  EXPECT_EQ(model.gguf().ModelHash().size(), 64u);
+  EXPECT_EQ(ModelHash(model.gguf()).size(), 64u);
   EXPECT_GT(model.num_parameters(), 0);
   EXPECT_LE(model.weight_bytes(), static_cast<int64_t>(model.gguf().file_bytes()) * 2);
 }
