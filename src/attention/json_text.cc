@@ -63,7 +63,7 @@ class JsonChecker : public nlohmann::json_sax<Json> {
 
 }  // namespace
 
-Result<nlohmann::ordered_json> ParseJson(std::string_view text) {
+Result<nlohmann::ordered_json> ParseJsonText(std::string_view text) {
   JsonChecker checker;
   if (!Json::sax_parse(text, &checker)) return Corrupt("{}", checker.problem());
   Json json = Json::parse(text, /*cb=*/nullptr, /*allow_exceptions=*/false);

@@ -12,7 +12,7 @@ namespace tidal {
 
 // The value of a JSON text. kCorrupt, saying what is wrong at which byte: not JSON, a key that an
 // object has twice, more than 32 levels.
-Result<nlohmann::ordered_json> ParseJson(std::string_view text);
+Result<nlohmann::ordered_json> ParseJsonText(std::string_view text);
 
 }  // namespace tidal
 

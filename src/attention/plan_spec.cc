@@ -58,7 +58,7 @@ Result<std::string> ValueText(const std::string& key, const Json& value) {
 }
 
 Status KeysFromJson(std::string_view text, std::string* preset, Keys* keys) {
-  Result<Json> json = ParseJson(text);
+  Result<Json> json = ParseJsonText(text);
   if (!json.ok()) return InvalidArgument("{}", json.status().message());
   const auto name = json->find("preset");
   if (name == json->end() || !name->is_string())

@@ -189,7 +189,7 @@ Result<Sidecar> Sidecar::Parse(std::string_view name, std::string_view json_text
   const auto read = [&]() -> Status {
     if (json_text.size() > kMaxFileBytes)
       return Corrupt("the file has {} bytes, expected at most {}", json_text.size(), kMaxFileBytes);
-    TIDAL_ASSIGN_OR_RETURN(const Json json, ParseJson(json_text));
+    TIDAL_ASSIGN_OR_RETURN(const Json json, ParseJsonText(json_text));
     if (!json.is_object()) return Corrupt("expected an object, found {}", Found(&json));
     const Json* const format = Field(json, "format");
     if (format == nullptr || !format->is_number_integer() || *format != kFormat)
