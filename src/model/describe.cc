@@ -8,9 +8,8 @@
 
 #include "base/math.h"
 #include "gguf/printable.h"
-#include "model/model_hash.h"
+#include "model/listing.h"
 #include "model/model_reader.h"
-#include "model/tensor_bytes.h"
 
 namespace tidal {
 namespace {
@@ -21,41 +20,34 @@ const char* NameOf(RopeStyle style) {
   return style == RopeStyle::kInterleaved ? "interleaved" : "half";
 }
 
-std::string TypeOf(const GgufEntry& entry) {
-  if (entry.type != GgufType::kArray) return NameOf(entry.type);
-  return fmt::format("{}[{}]", NameOf(entry.element_type), entry.count);
-}
-
-std::string ShapeOf(const GgufTensor& tensor) {
-  return fmt::format("{}", fmt::join(tensor.dims, tensor.dims + tensor.num_dims, " x "));
-}
-
 // "98362432 bytes (93.8 MiB)".
 std::string BytesText(int64_t bytes) {
   constexpr double kMib = 1024.0 * 1024.0;
   return fmt::format("{} bytes ({:.1f} MiB)", bytes, static_cast<double>(bytes) / kMib);
 }
 
-void AppendFileHead(const GgufFile& file, std::string* out) {
-  *out += fmt::format("file            {}\n", PrintablePath(file.path()));
-  *out += fmt::format("format          GGUF version {}, {} in {} file{}\n", file.version(),
-                      BytesText(static_cast<int64_t>(file.file_bytes())), file.num_files(),
-                      file.num_files() == 1 ? "" : "s");
-  *out += fmt::format("model hash      {}\n", ModelHash(file));
+Listing ListModel(const Model& model) {
+  const HfFolder* folder = model.hf_folder();
+  return folder != nullptr ? ListFolder(*folder) : ListFile(*model.gguf_file());
 }
 
-void AppendDirectory(const GgufFile& file, std::string* out) {
-  const std::vector<GgufEntry> entries = file.Entries();
-  *out += fmt::format("\nmetadata: {} entries\n", entries.size());
-  for (const GgufEntry& entry : entries) {
-    *out += fmt::format("  {:<42} {:<16} {}\n", Printable(entry.key), TypeOf(entry), entry.text);
-  }
-  *out += fmt::format("\ntensors: {}\n", file.tensors().size());
-  for (const GgufTensor& tensor : file.tensors()) {
-    const std::optional<int64_t> bytes = BytesOfTensor(tensor);
-    *out += fmt::format("  {:<32} {:<8} {:<20} {:>12}\n", Printable(tensor.name),
-                        NameOfGgmlType(tensor.ggml_type), ShapeOf(tensor),
-                        bytes ? fmt::format("{}", *bytes) : "?");
+void AppendFileHead(const Listing& listing, std::string* out) {
+  *out += fmt::format("file            {}\n", listing.path);
+  *out += fmt::format("format          {}, {} in {} file{}\n", listing.format,
+                      BytesText(listing.file_bytes), listing.num_files,
+                      listing.num_files == 1 ? "" : "s");
+  *out += fmt::format("model hash      {}\n", listing.model_hash);
+}
+
+void AppendDirectory(const Listing& listing, std::string* out) {
+  *out += fmt::format("\nmetadata: {} entries\n", listing.entries.size());
+  for (const ListedEntry& entry : listing.entries)
+    *out += fmt::format("  {:<42} {:<16} {}\n", entry.key, entry.type, entry.text);
+  *out += fmt::format("\ntensors: {}\n", listing.tensors.size());
+  for (const ListedTensor& tensor : listing.tensors) {
+    *out += fmt::format("  {:<32} {:<8} {:<20} {:>12}\n", tensor.name, tensor.type,
+                        fmt::format("{}", fmt::join(tensor.shape, " x ")),
+                        tensor.bytes ? fmt::format("{}", *tensor.bytes) : "?");
   }
 }
 
@@ -93,31 +85,29 @@ void AppendMemory(const Model& model, int64_t context_tokens, std::string* out) 
   }
 }
 
-Json FileJson(const GgufFile& file) {
+Json FileJson(const Listing& listing) {
   Json json;
-  json["path"] = PrintablePath(file.path());
-  json["gguf_version"] = file.version();
-  json["num_files"] = file.num_files();
-  json["file_bytes"] = file.file_bytes();
-  json["model_hash"] = ModelHash(file);
+  json["path"] = listing.path;
+  json["format"] = listing.format;
+  if (listing.gguf_version) json["gguf_version"] = *listing.gguf_version;
+  json["num_files"] = listing.num_files;
+  json["file_bytes"] = listing.file_bytes;
+  json["model_hash"] = listing.model_hash;
   return json;
 }
 
-void AddDirectory(const GgufFile& file, Json* json) {
+void AddDirectory(const Listing& listing, Json* json) {
   Json& metadata = (*json)["metadata"] = Json::array();
-  for (const GgufEntry& entry : file.Entries()) {
-    metadata.push_back({{"key", Printable(entry.key)},
-                        {"type", TypeOf(entry)},
-                        {"count", entry.count},
-                        {"value", entry.text}});
+  for (const ListedEntry& entry : listing.entries) {
+    metadata.push_back(
+        {{"key", entry.key}, {"type", entry.type}, {"count", entry.count}, {"value", entry.text}});
   }
   Json& tensors = (*json)["tensors"] = Json::array();
-  for (const GgufTensor& tensor : file.tensors()) {
-    const std::optional<int64_t> bytes = BytesOfTensor(tensor);
-    tensors.push_back({{"name", Printable(tensor.name)},
-                       {"type", NameOfGgmlType(tensor.ggml_type)},
-                       {"shape", std::vector<int64_t>(tensor.dims, tensor.dims + tensor.num_dims)},
-                       {"bytes", bytes ? Json(*bytes) : Json(nullptr)}});
+  for (const ListedTensor& tensor : listing.tensors) {
+    tensors.push_back({{"name", tensor.name},
+                       {"type", tensor.type},
+                       {"shape", tensor.shape},
+                       {"bytes", tensor.bytes ? Json(*tensor.bytes) : Json(nullptr)}});
   }
 }
 
@@ -138,6 +128,7 @@ Json ConfigJson(const Model& model) {
           {"rope_dim", config.rope_dim},
           {"rope_style", NameOf(config.rope_style)},
           {"rope_scaled", !config.rope_freq_divisors.empty()},
+          {"rope_attn_factor", config.rope_attn_factor},
           {"tied_output", model.weights().tied_output}};
 }
 
@@ -187,19 +178,21 @@ std::vector<WeightTypeBytes> WeightBytesByType(const Model& model) {
 
 Result<std::string> DescribeModel(const Model& model, int64_t context_tokens) {
   TIDAL_ASSIGN_OR_RETURN(const int64_t tokens, ContextTokens(model, context_tokens));
+  const Listing listing = ListModel(model);
   std::string out;
-  AppendFileHead(model.gguf(), &out);
+  AppendFileHead(listing, &out);
   AppendConfig(model, &out);
-  AppendDirectory(model.gguf(), &out);
+  AppendDirectory(listing, &out);
   AppendMemory(model, tokens, &out);
   return out;
 }
 
 Result<std::string> DescribeModelJson(const Model& model, int64_t context_tokens) {
   TIDAL_ASSIGN_OR_RETURN(const int64_t tokens, ContextTokens(model, context_tokens));
-  Json json = FileJson(model.gguf());
+  const Listing listing = ListModel(model);
+  Json json = FileJson(listing);
   json["model"] = ConfigJson(model);
-  AddDirectory(model.gguf(), &json);
+  AddDirectory(listing, &json);
   json["num_parameters"] = model.num_parameters();
   json["weight_bytes"] = model.weight_bytes();
   Json& types = json["weights_by_type"] = Json::array();
@@ -218,15 +211,17 @@ Result<std::string> DescribeModelJson(const Model& model, int64_t context_tokens
 }
 
 std::string DescribeFile(const GgufFile& file) {
+  const Listing listing = ListFile(file);
   std::string out;
-  AppendFileHead(file, &out);
-  AppendDirectory(file, &out);
+  AppendFileHead(listing, &out);
+  AppendDirectory(listing, &out);
   return out;
 }
 
 std::string DescribeFileJson(const GgufFile& file) {
-  Json json = FileJson(file);
-  AddDirectory(file, &json);
+  const Listing listing = ListFile(file);
+  Json json = FileJson(listing);
+  AddDirectory(listing, &json);
   return Dump(json);
 }
 

@@ -37,9 +37,10 @@ std::vector<WeightTypeBytes> WeightBytesByType(const Model& model);
 // `context_tokens` tokens (0: as many as the model was trained for). Every line is printable
 // whatever the file holds. Error: kInvalidArgument, where context_tokens is negative or above 2^27.
 Result<std::string> DescribeModel(const Model& model, int64_t context_tokens);
-// The same as one JSON object of one line: path, gguf_version, num_files, file_bytes, model_hash,
-// model {...}, metadata [{key, type, count, value}], tensors [{name, type, shape, bytes}],
-// num_parameters, weight_bytes, weights_by_type [{type, num_tensors, bytes}], context_tokens, cache
+// The same as one JSON object of one line: path, format, gguf_version (of a GGUF file), num_files,
+// file_bytes, model_hash, model {...}, metadata [{key, type, count, value}], tensors [{name, type,
+// shape, bytes}], num_parameters, weight_bytes, weights_by_type [{type, num_tensors, bytes}],
+// context_tokens, cache
 // [{type, bytes_per_token, total_bytes}]. `bytes` of a tensor is null where its type is not known;
 // `value` is shortened as GgufEntry::text is.
 Result<std::string> DescribeModelJson(const Model& model, int64_t context_tokens);

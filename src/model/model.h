@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,8 @@
 #include "quant/dtype.h"
 
 namespace tidal {
+
+class HfFolder;
 
 // Which elements of a head rotate together: (2i, 2i+1), as Llama GGUFs store them, or (i, i +
 // rope_dim/2), as Qwen does.
@@ -43,7 +46,7 @@ struct ModelConfig {
 };
 
 // A matrix [rows, cols], row-major, or a vector (rows 1), packed as in the file. Points into the
-// model's mapping.
+// model's mapping; a vector may point into its memory.
 struct TensorView {
   std::string name;  // the file's name for it, for messages
   DType dtype = DType::kF32;
@@ -82,14 +85,30 @@ struct ModelWeights {
 
 class Model {
  public:
-  // Opens and checks a GGUF model: architecture, every count against sane bounds and each other,
-  // every tensor's name, type and shape, norms and biases being F32. Errors as GgufFile::Open;
-  // kUnsupported lists what is supported.
+  // Opens and checks a model, a GGUF file or a folder as Hugging Face's libraries save it:
+  // architecture, every count against sane bounds and each other, every tensor's name, type and
+  // shape. Norms and biases are F32. Errors as GgufFile::Open and HfFolder::Open; kUnsupported
+  // lists what is supported.
   static Result<Model> Load(const std::string& path);
+
+  Model(Model&&) noexcept;
+  Model& operator=(Model&&) noexcept;
+  ~Model();
 
   const ModelConfig& config() const { return config_; }
   const ModelWeights& weights() const { return weights_; }
+
+  const std::string& path() const;  // as given to Load, fit for a message
+  int64_t file_bytes() const;       // of all files with weights
+  // The chat template that comes with the model; nothing where none does. Errors: kCorrupt (it is
+  // there, but no text), kIo.
+  Result<std::optional<std::string>> ReadChatTemplate() const;
+  // Where the model came from: one of the two is null.
+  const GgufFile* gguf_file() const { return gguf_.get(); }
+  const HfFolder* hf_folder() const { return hf_.get(); }
+  // REQUIRES: the model is a GGUF file.
   const GgufFile& gguf() const { return *gguf_; }
+
   // Calls visit(const TensorView&) with every weight that is there, once each (a tied output is the
   // embedding).
   template <typename Visit>
@@ -98,8 +117,14 @@ class Model {
   int64_t weight_bytes() const;  // of all tensors that are used, once each
 
  private:
-  Model() = default;
-  std::unique_ptr<GgufFile> gguf_;  // owns the mapping that the views point into
+  Model();
+  static Result<Model> LoadGguf(const std::string& path);
+  static Result<Model> LoadHf(const std::string& path);
+
+  std::unique_ptr<GgufFile> gguf_;  // one of these owns the mapping that the views point into
+  std::unique_ptr<HfFolder> hf_;
+  std::vector<std::vector<float>> widened_;  // norms and biases that are not F32 in the file
+  std::string path_;
   ModelConfig config_;
   ModelWeights weights_;
 };

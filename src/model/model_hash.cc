@@ -5,6 +5,7 @@
 #include <span>
 
 #include "base/sha256.h"
+#include "hf/hf_folder.h"
 #include "model/tensor_bytes.h"
 
 namespace tidal {
@@ -26,6 +27,9 @@ std::string ModelHash(const GgufFile& file) {
   return hash.FinishHex();
 }
 
-Result<std::string> ModelHash(const Model& model) { return ModelHash(model.gguf()); }
+Result<std::string> ModelHash(const Model& model) {
+  const HfFolder* folder = model.hf_folder();
+  return folder != nullptr ? folder->ModelHash() : ModelHash(*model.gguf_file());
+}
 
 }  // namespace tidal

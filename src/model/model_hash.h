@@ -19,7 +19,7 @@ namespace tidal {
 // supported counts as reaching to the end of its file.
 std::string ModelHash(const GgufFile& file);
 
-// The same of a model's file.
+// The same of a model's file, or HfFolder::ModelHash of its folder.
 Result<std::string> ModelHash(const Model& model);
 
 }  // namespace tidal
