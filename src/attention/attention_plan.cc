@@ -69,12 +69,13 @@ Status CheckSizesAt(const AttentionPlan& plan, int32_t kv_len) {
   const RawSizes sizes = RawSizesAt(plan, kv_len);
   const int64_t always = plan.sinks + sizes.recent;
   if (sizes.budget >= std::min<int64_t>(always, kv_len)) return OkStatus();
+  const bool is_share = plan.budget.unit == TokenAmount::Unit::kPercent;
   return InvalidArgument(
-      "budget={} is {} tokens, fewer than the {} always kept (sinks {} + recent {}){}: raise "
-      "budget "
-      "or lower sinks and recent",
-      AmountText(plan.budget), sizes.budget, always, plan.sinks, sizes.recent,
-      plan.budget.unit == TokenAmount::Unit::kPercent ? fmt::format(" at {} tokens", kv_len) : "");
+      "budget={}{} is less than the {} tokens always kept (sinks {} + recent {}): raise budget, or "
+      "lower sinks or recent",
+      AmountText(plan.budget),
+      is_share ? fmt::format(", {} tokens at a context of {},", sizes.budget, kv_len) : "", always,
+      plan.sinks, sizes.recent);
 }
 
 std::string AmountText(const TokenAmount& amount) {
