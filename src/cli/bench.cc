@@ -31,6 +31,7 @@ Examples:
   tidal bench -m model.gguf
   tidal bench -m model.gguf -p 512 -n 64 -d 0,8192,16384 -r 5 --json
   tidal bench -m model.gguf -p 0 -n 128 -ctk q8_0 -ctv q8_0
+  tidal bench -m model.gguf -p 0 -d 16384 --attention full,tidal,tidal:budget=256
 
 Exit codes: 0 fine, 1 failed, 2 wrong usage, 130 ended by Ctrl-C.)";
 
@@ -54,13 +55,9 @@ void AddIntList(CLI::App* app, const OptionText& text, std::vector<int32_t>* val
                                  });
 }
 
-Result<std::vector<BenchPlan>> ParsePlans(const std::string& flag, const std::string& text) {
-  std::vector<BenchPlan> plans;
-  for (const std::string& part : SplitAt(text, ',')) {
-    Result<AttentionPlan> plan = AttentionPlan::Parse(part);
-    if (!plan.ok()) return plan.status().Annotate(flag);
-    plans.push_back({part, *std::move(plan)});
-  }
+Result<std::vector<PlanSpec>> ParsePlans(const std::string& flag, const std::string& text) {
+  Result<std::vector<PlanSpec>> plans = PlanSpec::ParseList(text);
+  if (!plans.ok()) return plans.status().Annotate(flag);
   return plans;
 }
 
@@ -68,7 +65,7 @@ BenchCommand::BenchCommand(CLI::App* app) : Command(app) {
   settings_.prompt_tokens = {512};
   settings_.decode_tokens = {64};
   settings_.depths = {0};
-  settings_.plans = {{"full", AttentionPlan()}};
+  model_.engine.plans = {PlanSpec()};
   SetHeading(app, "Tests");
   AddIntList(app,
              {"-p,--n-prompt", "N[,N...]", "Prefill tests of N tokens; 0 for none (default: 512)"},
@@ -77,11 +74,13 @@ BenchCommand::BenchCommand(CLI::App* app) : Command(app) {
              &settings_.decode_tokens, 0);
   AddIntList(app, {"-d,--n-depth", "N[,N...]", "Tokens in the cache before a test (default: 0)"},
              &settings_.depths, 0);
-  AddValue<std::vector<BenchPlan>>(
+  AddValue<std::vector<PlanSpec>>(
       app,
       {"--attention", "PLAN[,PLAN...]",
-       "What the layers of a decoded token read; this version has full (default: full)"},
-      &settings_.plans, ParsePlans);
+       "What the layers of a decoded token read, plans to compare: full, tidal, tidal-paper, "
+       "lessismore, quest, streaming, tokenselect, omnikv, kascade, zipvl, twilight, each with "
+       "settings as in tidal:budget=512; docs/attention_plans.md explains them (default: full)"},
+      &model_.engine.plans, ParsePlans);
   AddInt(app, {"-r,--repetitions", "N", "How often to repeat each test (default: 5)"},
          &settings_.repetitions, {1, 10000});
   SetHeading(app, "Output");
@@ -110,6 +109,8 @@ Status BenchCommand::Check() {
 Result<int> BenchCommand::Run(const Console& console) {
   TIDAL_ASSIGN_OR_RETURN(const LoadedEngine loaded, LoadEngine(console, model_));
   Engine* engine = loaded.engine.get();
+  for (size_t i = 0; i < loaded.plans.size(); ++i)
+    settings_.plans.push_back({model_.engine.plans[i].text(), loaded.plans[i]});
   BenchMachine machine;
   machine.cpu = CpuName();
   machine.cores = UsableCores();

@@ -75,6 +75,7 @@ std::vector<Bench::Case> Bench::CasesAt(int32_t depth) const {
       row.test = fmt::format("{}{}", name, tokens);
       row.depth = depth;
       row.plan = plan;
+      row.tokens = tokens;
       cases.push_back({test, tokens, std::move(row)});
     }
   };
@@ -136,8 +137,7 @@ Status Bench::Measure(Case* test_case) {
   TIDAL_ASSIGN_OR_RETURN(const RequestResult result, Submit(std::move(request), &profile));
   const double ms = prefills ? result.timings.prompt_ms : result.timings.predicted_ms;
   row.tokens_per_s.push_back(TokensPerSecond(tokens, ms));
-  row.attention_ms.push_back(profile.attention_ms / tokens);
-  row.bytes_per_token = static_cast<double>(profile.bytes) / tokens;
+  row.profiles.push_back(profile.executor);
   return OkStatus();
 }
 

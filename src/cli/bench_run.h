@@ -13,8 +13,8 @@
 namespace tidal {
 
 struct BenchPlan {
-  std::string text;  // as given
-  AttentionPlan plan;
+  std::string text;    // as given
+  AttentionPlan plan;  // the model's
 };
 
 struct BenchSettings {
@@ -33,9 +33,9 @@ struct BenchRow {
   std::string test;  // "pp512", "tg64"
   int32_t depth = 0;
   BenchPlan plan;
+  int32_t tokens = 0;  // that it prefills or decodes
   std::vector<double> tokens_per_s;
-  std::vector<double> attention_ms;  // per token
-  double bytes_per_token = 0;        // weights and cache that had to be read
+  std::vector<ExecutorProfile> profiles;  // of all of its tokens
 };
 
 double MedianOf(std::vector<double> values);

@@ -74,7 +74,6 @@ class ChatCommand : public Command {
   Status Finish(const ChatAnswer& answer, Chat* chat) const;
 
   ModelOptions model_;
-  AttentionPlan attention_;
   SamplingOptions sampling_;
   std::optional<std::string> system_;
   int32_t max_tokens_ = -1;
@@ -92,7 +91,7 @@ ChatCommand::ChatCommand(CLI::App* app) : Command(app) {
   AddFlag(app, "--no-history", &no_history_, "Neither read nor write the file of remembered lines");
   AddFlag(app, "--json", &json_, "Print one JSON object per answer instead of streaming text");
   AddModelOptions(app, &model_);
-  AddAttentionOption(app, &attention_);
+  AddAttentionOption(app, &model_);
   AddSamplingOptions(app, &sampling_);
   AddLogOption(app);
   SetFooter(app, kFooter);
@@ -119,7 +118,8 @@ bool ChatCommand::Obey(const std::string& line, Chat* chat) const {
     } else {
       console.Tell(
           StatsTable({chat->loaded.engine.get(), chat->loaded.load_ms, chat->last_answer->timings,
-                      attention_, chat->session.settings().sampling.seed}));
+                      chat->session.settings().attention, chat->last_answer->attention,
+                      chat->session.settings().sampling.seed}));
       console.Tell(fmt::format("context   {} of {} tokens\n", chat->session.cached_tokens(),
                                chat->loaded.engine->ctx_size()));
     }
@@ -132,11 +132,11 @@ bool ChatCommand::Obey(const std::string& line, Chat* chat) const {
 // What is to be said after an answer.
 Status ChatCommand::Finish(const ChatAnswer& answer, Chat* chat) const {
   if (json_) {
-    return chat->output.Write(
-        DumpLine({{"text", answer.text},
-                  {"finish_reason", NameOf(answer.reason)},
-                  {"timings", TimingsJson(chat->loaded.load_ms, answer.timings)},
-                  {"attention", AttentionJson(attention_, answer.timings)}}));
+    return chat->output.Write(DumpLine(
+        {{"text", answer.text},
+         {"finish_reason", NameOf(answer.reason)},
+         {"timings", TimingsJson(chat->loaded.load_ms, answer.timings)},
+         {"attention", AttentionJson(chat->session.settings().attention, answer.attention)}}));
   }
   if (!chat->output.at_line_start()) TIDAL_RETURN_IF_ERROR(chat->output.Write("\n"));
   if (answer.reason == FinishReason::kCancelled) {
@@ -205,7 +205,7 @@ Result<int> ChatCommand::Run(const Console& console) {
   ChatSettings settings;
   settings.system = system_;
   settings.sampling = WithSeed(sampling_);
-  settings.attention = attention_;
+  settings.attention = loaded.plans[0];
   settings.max_tokens = max_tokens_;
   settings.ignore_eos = sampling_.ignore_eos;
   TIDAL_ASSIGN_OR_RETURN(ChatSession session,

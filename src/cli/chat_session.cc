@@ -71,6 +71,7 @@ Result<ChatAnswer> ChatSession::Answer(const InterruptScope& interrupt, const Pr
                          RunRequest(engine_, sequence_, std::move(request), &interrupt, on_event));
   answer.reason = result.reason;
   answer.timings = result.timings;
+  answer.attention = result.attention;
   answer.context_is_full =
       result.reason == FinishReason::kLength &&
       result.timings.prompt_tokens + result.timings.predicted_tokens >= engine_->ctx_size();

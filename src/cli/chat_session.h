@@ -27,6 +27,7 @@ struct ChatAnswer {
   FinishReason reason = FinishReason::kStop;
   bool context_is_full = false;  // why it ended, where reason is kLength
   Timings timings;
+  AttentionStats attention;
 };
 
 class ChatSession {

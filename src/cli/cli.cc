@@ -87,6 +87,12 @@ Status CheckCommandName(const Program& program, const std::vector<std::string>& 
   return InvalidArgument("\"{}\" is not a command{}, expected one of {}", args[0], hint, list);
 }
 
+// A plan that does not fit the model is wrong usage, though only the model's file tells.
+bool IsWrongPlan(const Status& status) {
+  return status.code() == StatusCode::kInvalidArgument &&
+         status.message().starts_with("--attention");
+}
+
 Command* ChosenCommand(const Program& program) {
   const CLI::App& app = ChosenApp(program);
   for (const auto& command : program.commands)
@@ -122,6 +128,7 @@ int RunProgram(Program* program, std::vector<std::string> args, const Console& c
     return wrong_usage(command->app(), status.message());
   const Result<int> code = command->Run(console);
   if (code.ok()) return *code;
+  if (IsWrongPlan(code.status())) return wrong_usage(command->app(), code.status().message());
   return Fail(console, FullName(*program->root, command->app()), code.status().message(),
               kExitFailed);
 }

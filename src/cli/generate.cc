@@ -17,6 +17,7 @@
 #include "cli/report.h"
 #include "cli/run_request.h"
 #include "cli/sampling_options.h"
+#include "cli/trace_writer.h"
 
 namespace tidal {
 namespace {
@@ -36,7 +37,7 @@ Exit codes: 0 fine, 1 failed, 2 wrong usage, 130 ended by Ctrl-C.)";
 
 struct Options {
   ModelOptions model;
-  AttentionPlan attention;
+  TraceOptions trace;
   SamplingOptions sampling;
   PromptOptions prompt;
   std::optional<std::string> system;
@@ -96,8 +97,9 @@ GenerateCommand::GenerateCommand(CLI::App* app) : Command(app) {
          &options_.logprobs, {0, 1 << 20});
   AddFlag(app, "--stats", &options_.stats,
           "Print a short table of speeds and memory on standard error at the end");
+  AddTraceOptions(app, &options_.trace);
   AddModelOptions(app, &options_.model);
-  AddAttentionOption(app, &options_.attention);
+  AddAttentionOption(app, &options_.model);
   AddSamplingOptions(app, &options_.sampling);
   AddLogOption(app);
   SetFooter(app, kFooter);
@@ -112,6 +114,7 @@ Status GenerateCommand::Check() {
         "--no-special and --chat exclude each other: a chat template is made of special tokens");
   if (options_.no_bos && options_.chat)
     return InvalidArgument("--no-bos and --chat exclude each other: the template decides on it");
+  TIDAL_RETURN_IF_ERROR(CheckTraceOptions(options_.trace));
   if (options_.logprobs > 0 && !options_.json)
     return InvalidArgument("--logprobs needs --json, which has a place for them");
   return OkStatus();
@@ -176,7 +179,7 @@ Json GenerateCommand::Report(const Request& request, const RequestResult& result
                  {"text", answer.text},
                  {"finish_reason", NameOf(result.reason)},
                  {"timings", TimingsJson(load_ms, result.timings)},
-                 {"attention", AttentionJson(request.attention, result.timings)},
+                 {"attention", AttentionJson(request.attention, result.attention)},
                  {"seed", request.sampling.seed}};
   if (options_.logprobs > 0) report["logprobs"] = answer.logprobs;
   return report;
@@ -192,12 +195,14 @@ Result<int> GenerateCommand::Run(const Console& console) {
   TIDAL_ASSIGN_OR_RETURN(request.prompt, Tokens(*engine, prompt));
   request.max_tokens = options_.max_tokens;
   request.sampling = WithSeed(options_.sampling);
-  request.attention = options_.attention;
+  request.attention = loaded.plans[0];
   request.ignore_eos = options_.sampling.ignore_eos;
   request.logprobs = options_.logprobs;
 
   const InterruptScope interrupt;
   TIDAL_ASSIGN_OR_RETURN(Output output, OpenOutput(console, options_.output));
+  TIDAL_ASSIGN_OR_RETURN(TraceWriter trace, TraceWriter::Open(options_.trace));
+  request.trace = trace.function();
   Answer answer;
   TIDAL_ASSIGN_OR_RETURN(const RequestResult result,
                          Generate(console, engine, request, interrupt, &output, &answer));
@@ -207,9 +212,10 @@ Result<int> GenerateCommand::Run(const Console& console) {
   if (options_.output.empty() && console.out_is_terminal() && !output.at_line_start())
     TIDAL_RETURN_IF_ERROR(output.Write("\n"));
   TIDAL_RETURN_IF_ERROR(output.Commit());
+  TIDAL_RETURN_IF_ERROR(trace.Commit());
   if (options_.stats) {
     console.Tell("\n" + StatsTable({engine, loaded.load_ms, result.timings, request.attention,
-                                    request.sampling.seed}));
+                                    result.attention, request.sampling.seed}));
   }
   return interrupt.signal() == 0 ? kExitOk : kExitSignal + interrupt.signal();
 }

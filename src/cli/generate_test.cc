@@ -49,7 +49,7 @@ TEST(Generate, JsonHasTheContractsShape) {
   EXPECT_EQ(json["timings"]["prompt_n"], num_prompt);
   EXPECT_EQ(json["timings"]["predicted_n"], 12);
   const Json& attention = json["attention"];
-  EXPECT_EQ(attention["plan"], "full");
+  EXPECT_EQ(attention["plan"], Json({{"preset", "full"}, {"full", "all"}, {"select", "none"}}));
   EXPECT_EQ(attention["selected_mass"], Json({{"mean", 1.0}, {"min", 1.0}}));
   EXPECT_EQ(attention["steps"], Json({{"full", 11}, {"sparse", 0}}));
   // Step i of 11 reads the prompt and i answer tokens.

@@ -1,15 +1,25 @@
 // tidal inspect: what a model file holds and what memory it takes.
+#include <fmt/format.h>
 #include <string>
 
+#include <nlohmann/json.hpp>
+
+#include "base/math.h"
+#include "base/system_memory.h"
 #include "cli/arguments.h"
 #include "cli/command.h"
 #include "cli/log.h"
 #include "cli/output.h"
+#include "cli/report.h"
+#include "cpu/cpu_executor.h"
+#include "kv/page_pool.h"
 #include "model/describe.h"
 #include "model/model.h"
 
 namespace tidal {
 namespace {
+
+using Json = nlohmann::ordered_json;
 
 constexpr int32_t kMaxCtxSize = 1 << 27;
 
@@ -47,10 +57,42 @@ InspectCommand::InspectCommand(CLI::App* app) : Command(app) {
   SetFooter(app, kFooter);
 }
 
+// Bits of the key index that a cache may have, and what it takes if every layer has one.
+constexpr int32_t kIndexBits[] = {4, 2};
+
+int64_t IndexBytes(const ModelConfig& config, int64_t num_tokens, int32_t bits) {
+  return CeilDiv(num_tokens, kPageSize) * CpuIndexPageBytes(config, config.num_layers, bits);
+}
+
+std::string AddIndex(const ModelConfig& config, int64_t num_tokens, std::string text) {
+  text +=
+      fmt::format("\nkey index for a context of {} tokens, if every layer has one:\n", num_tokens);
+  for (const int32_t bits : kIndexBits)
+    text +=
+        fmt::format("  {} bits   {}\n", bits, FormatBytes(IndexBytes(config, num_tokens, bits)));
+  return text;
+}
+
+Result<std::string> AddIndexJson(const ModelConfig& config, int64_t num_tokens,
+                                 const std::string& text) {
+  Json json = Json::parse(text, nullptr, false);
+  TIDAL_CHECK(json.is_object(), "the description is no JSON object");
+  Json& index = json["index"] = Json::array();
+  for (const int32_t bits : kIndexBits)
+    index.push_back({{"bits", bits}, {"total_bytes", IndexBytes(config, num_tokens, bits)}});
+  return DumpLine(json);
+}
+
 Result<std::string> InspectCommand::Describe(const Console& console) const {
   const Result<Model> model = Model::Load(path_);
-  if (model.ok())
-    return json_ ? DescribeModelJson(*model, ctx_size_) : DescribeModel(*model, ctx_size_);
+  if (model.ok()) {
+    const ModelConfig& config = model->config();
+    const int64_t num_tokens = ctx_size_ == 0 ? config.trained_seq_len : ctx_size_;
+    TIDAL_ASSIGN_OR_RETURN(std::string text, json_ ? DescribeModelJson(*model, ctx_size_)
+                                                   : DescribeModel(*model, ctx_size_));
+    if (json_) return AddIndexJson(config, num_tokens, text);
+    return AddIndex(config, num_tokens, std::move(text));
+  }
   if (model.status().code() != StatusCode::kUnsupported) return model.status();
   // A file can be looked at whether or not this program can run it.
   Result<GgufFile> file = GgufFile::Open(path_);

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <fmt/format.h>
 #include <limits>
+#include <spdlog/spdlog.h>
 
 #include "cli/arguments.h"
 #include "cli/progress_bar.h"
@@ -63,6 +65,16 @@ void AddCacheOptions(CLI::App* app, EngineOptions* engine) {
   AddValue<CacheType>(
       app, {"--cache-type-v", "f32|f16|bf16|q8_0", "How the cache stores values (default: f16)"},
       &engine->v_cache_type, ParseCacheType);
+  AddValue<IndexLayers>(app,
+                        {"--index-layers", "auto|all|none",
+                         "Layers whose keys get an index of a few bits, from which plans choose "
+                         "tokens (default: auto, "
+                         "those in which the plan does)"},
+                        &engine->index_layers, ParseIndexLayers);
+  AddValue<int32_t>(
+      app,
+      {"--index-bits", "auto|4|2", "Bits of the index per key channel (default: auto, the plan's)"},
+      &engine->index_bits, ParseIndexBits);
 }
 
 }  // namespace
@@ -82,19 +94,34 @@ void AddModelOptions(CLI::App* app, ModelOptions* options) {
   AddRunOptions(app, options);
 }
 
-void AddAttentionOption(CLI::App* app, AttentionPlan* plan) {
+void AddAttentionOption(CLI::App* app, ModelOptions* options) {
+  std::vector<PlanSpec>* plans = &options->engine.plans;
+  *plans = {PlanSpec()};
   SetHeading(app, "Model");
-  AddValue<AttentionPlan>(
+  AddOption(
       app,
       {"--attention", "PLAN",
-       "What the layers of a decoded token read; this version has full, everything "
-       "(default: full)"},
-      plan, [](const std::string& flag, const std::string& text) -> Result<AttentionPlan> {
-        Result<AttentionPlan> parsed = AttentionPlan::Parse(text);
-        if (!parsed.ok()) return parsed.status().Annotate(flag);
-        return parsed;
+       "What the layers of a decoded token read: full (everything), or a plan that chooses: "
+       "tidal, tidal-paper, lessismore, quest, streaming, tokenselect, omnikv, kascade, zipvl, "
+       "twilight, each with settings as in tidal:budget=512; docs/attention_plans.md explains "
+       "them (default: full)"},
+      [plans](const std::string& flag, const std::string& text) {
+        Result<PlanSpec> spec = PlanSpec::Parse(text);
+        if (!spec.ok()) return spec.status().Annotate(flag);
+        *plans = {*std::move(spec)};
+        return OkStatus();
       });
 }
+
+namespace {
+
+void TellOfSidecar(const Console& console, const Engine& engine) {
+  if (engine.sidecar().empty() || spdlog::get_level() > spdlog::level::warn) return;
+  console.Tell(fmt::format("tidal: info: {} has calibrated plans for this model\n",
+                           BaseName(engine.sidecar())));
+}
+
+}  // namespace
 
 Result<LoadedEngine> LoadEngine(const Console& console, const ModelOptions& options,
                                 int32_t max_sequences) {
@@ -108,7 +135,14 @@ Result<LoadedEngine> LoadEngine(const Console& console, const ModelOptions& opti
                            bar.Update(fraction, what);
                          }));
   const std::chrono::duration<double, std::milli> load = std::chrono::steady_clock::now() - start;
-  return LoadedEngine{std::move(engine), load.count()};
+  bar.Clear();
+  TellOfSidecar(console, *engine);
+  LoadedEngine loaded{std::move(engine), {}, load.count()};
+  for (const PlanSpec& spec : engine_options.plans) {
+    TIDAL_ASSIGN_OR_RETURN(AttentionPlan plan, loaded.engine->ResolvePlan(spec));
+    loaded.plans.push_back(std::move(plan));
+  }
+  return loaded;
 }
 
 std::string BaseName(const std::string& path) {

@@ -25,17 +25,20 @@ struct ModelOptions {
 // Declares -m.
 void AddModelPath(CLI::App* app, std::string* path);
 // Declares -m and how the model is run: context, threads, device, instruction set, precision, cache
-// types, batch.
+// types, key index, batch.
 void AddModelOptions(CLI::App* app, ModelOptions* options);
-// Declares --attention with one plan.
-void AddAttentionOption(CLI::App* app, AttentionPlan* plan);
+// Declares --attention with one plan, which becomes the only one of engine.plans ("full" where the
+// option is not given).
+void AddAttentionOption(CLI::App* app, ModelOptions* options);
 
 struct LoadedEngine {
   std::unique_ptr<Engine> engine;
+  std::vector<AttentionPlan> plans;  // those of the options, for this model
   double load_ms = 0;
 };
 
-// Loads with a progress bar. Errors: those of Engine::Create. `max_sequences` as in EngineOptions.
+// Loads with a progress bar, and tells when calibrated plans were found beside the model. Errors:
+// those of Engine::Create. `max_sequences` as in EngineOptions.
 Result<LoadedEngine> LoadEngine(const Console& console, const ModelOptions& options,
                                 int32_t max_sequences = 1);
 

@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cmath>
 #include <fmt/format.h>
+#include <functional>
 #include <sys/resource.h>
 
 #include "base/system_memory.h"
@@ -11,6 +12,38 @@
 namespace tidal {
 
 using Json = nlohmann::ordered_json;
+
+namespace {
+
+Json MassJson(double mass) { return std::isnan(mass) ? Json() : Json(Rounded(mass, 6)); }
+
+// What sparse rows did, in rows of the table of --stats.
+using AddRow = std::function<void(const char* what, const std::string& value)>;
+void AddAttentionRows(const AttentionStats& stats, const AddRow& row) {
+  if (stats.sparse_rows == 0) return;
+  std::string attended;
+  for (const LayerRole role : {LayerRole::kFull, LayerRole::kSelection, LayerRole::kReuse}) {
+    if (stats.layers[static_cast<size_t>(role)] == 0) continue;
+    attended += fmt::format("{}{} {:.1f}", attended.empty() ? "" : ", ", NameOf(role),
+                            stats.MeanTokensAttended(role));
+  }
+  row("attended", attended + " tokens a layer");
+  if (!std::isnan(stats.MeanSelectedMass())) {
+    row("mass", fmt::format("{:.4f} selected on average, {:.4f} at least", stats.MeanSelectedMass(),
+                            stats.LeastSelectedMass()));
+  }
+  row("rows",
+      fmt::format(
+          "{} sparse, {} full{}", stats.sparse_rows, stats.full_rows,
+          stats.guard_rows == 0 ? "" : fmt::format(" ({} for the guard)", stats.guard_rows)));
+  const CorrectionStats& correction = stats.correction;
+  if (correction.rows == 0) return;
+  row("replayed",
+      fmt::format("{} rows in {} corrections, KL {:.3g} nats on average, {:.3g} at most",
+                  correction.rows, correction.runs, correction.kl_mean, correction.kl_max));
+}
+
+}  // namespace
 
 std::string DumpLine(const Json& value) {
   return value.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
@@ -45,15 +78,25 @@ Json TimingsJson(double load_ms, const Timings& timings) {
           {"predicted_ms", Rounded(timings.predicted_ms, 3)}};
 }
 
-Json AttentionJson(const AttentionPlan& plan, const Timings& timings) {
-  const int32_t steps = std::max(timings.predicted_tokens - 1, 0);
-  // Step i of a request reads the prompt and the first i answer tokens: the mean of an arithmetic
-  // series.
-  const double mean_kv_len = steps == 0 ? 0 : timings.prompt_tokens + (steps + 1) / 2.0;
-  return {{"plan", plan.ToString()},
-          {"tokens_attended", {{"full", mean_kv_len}}},
-          {"selected_mass", {{"mean", 1.0}, {"min", 1.0}}},
-          {"steps", {{"full", steps}, {"sparse", 0}}}};
+Json AttentionJson(const AttentionPlan& plan, const AttentionStats& stats) {
+  Json tokens = Json::object();
+  for (const LayerRole role : {LayerRole::kFull, LayerRole::kSelection, LayerRole::kReuse}) {
+    const bool had_layers = stats.layers[static_cast<size_t>(role)] > 0;
+    tokens[NameOf(role)] = had_layers ? Json(Rounded(stats.MeanTokensAttended(role), 3)) : Json();
+  }
+  const CorrectionStats& correction = stats.correction;
+  Json kl;
+  if (correction.rows > 0)
+    kl = {{"mean", Rounded(correction.kl_mean, 9)}, {"max", Rounded(correction.kl_max, 9)}};
+  return {{"plan", Json::parse(PlanJson(plan), nullptr, false)},
+          {"tokens_attended", std::move(tokens)},
+          {"selected_mass",
+           {{"mean", MassJson(stats.MeanSelectedMass())},
+            {"min", MassJson(stats.LeastSelectedMass())}}},
+          {"steps", {{"full", stats.full_rows}, {"sparse", stats.sparse_rows}}},
+          {"guard_rows", stats.guard_rows},
+          {"correction",
+           {{"runs", correction.runs}, {"rows", correction.rows}, {"kl", std::move(kl)}}}};
 }
 
 double TokensPerSecond(int64_t tokens, double ms) {
@@ -89,9 +132,14 @@ std::string StatsTable(const RunStats& stats) {
   const int32_t steps = std::max(timings.predicted_tokens - 1, 0);
   row("decode", fmt::format("{:>6} tokens in {:>9.1f} ms  {:>8.1f} tokens/s", steps,
                             timings.predicted_ms, DecodeTokensPerSecond(timings)));
+  AddAttentionRows(stats.attention, row);
   row("weights", fmt::format("{} in the file, {} repacked", FormatBytes(memory.file_bytes),
                              FormatBytes(memory.weight_bytes)));
-  row("cache", fmt::format("{} for {} tokens", FormatBytes(memory.kv_bytes), engine.ctx_size()));
+  std::string cache =
+      fmt::format("{} for {} tokens", FormatBytes(memory.kv_bytes), engine.ctx_size());
+  if (memory.index_bytes > 0)
+    cache += fmt::format(", {} for its key index", FormatBytes(memory.index_bytes));
+  row("cache", cache);
   row("memory", fmt::format("{} at most", FormatBytes(PeakResidentBytes())));
   return table;
 }

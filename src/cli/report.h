@@ -28,8 +28,9 @@ nlohmann::ordered_json TopJson(std::span<const TokenLogprob> top);
 // {load_ms, prompt_n, prompt_ms, predicted_n, predicted_ms}. The first of predicted_n tokens comes
 // with the prompt, so predicted_ms holds predicted_n - 1 steps.
 nlohmann::ordered_json TimingsJson(double load_ms, const Timings& timings);
-// {plan, tokens_attended, selected_mass, steps} of the decoded rows of a request.
-nlohmann::ordered_json AttentionJson(const AttentionPlan& plan, const Timings& timings);
+// {plan, tokens_attended, selected_mass, steps, guard_rows, correction} of the decoded rows of a
+// request.
+nlohmann::ordered_json AttentionJson(const AttentionPlan& plan, const AttentionStats& stats);
 
 // How many tokens a second; 0 where nothing was measured.
 double TokensPerSecond(int64_t tokens, double ms);
@@ -41,9 +42,10 @@ struct RunStats {
   double load_ms;
   Timings timings;
   AttentionPlan plan;
+  AttentionStats attention;
   uint64_t seed;
 };
-// A short table: model, plan, speeds, memory. Ends with a newline.
+// A short table: model, plan and what it read, speeds, memory. Ends with a newline.
 std::string StatsTable(const RunStats& stats);
 
 // The most memory that this process has held, in bytes.

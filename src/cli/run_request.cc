@@ -19,7 +19,8 @@ Result<RequestResult> RunRequest(Engine* engine, SequenceId sequence, Request re
     events.clear();
     TIDAL_RETURN_IF_ERROR(engine->Step(&events));
     for (const Event& event : events) {
-      if (event.kind == Event::Kind::kFinished) result = {event.reason, event.timings};
+      if (event.kind == Event::Kind::kFinished)
+        result = {event.reason, event.timings, event.attention};
       if (failure.ok()) failure = on_event(event);
     }
   }

@@ -12,6 +12,7 @@ namespace tidal {
 struct RequestResult {
   FinishReason reason = FinishReason::kStop;
   Timings timings;
+  AttentionStats attention;
 };
 
 // `on_event` sees every event of the request; an error that it returns cancels the request and is

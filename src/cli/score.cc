@@ -19,6 +19,7 @@
 #include "cli/report.h"
 #include "cli/run_request.h"
 #include "cli/token_list.h"
+#include "cli/trace_writer.h"
 
 namespace tidal {
 namespace {
@@ -29,12 +30,15 @@ constexpr const char* kFooter =
     R"(Teacher-forced natural-logarithm probabilities. With --json, for n tokens:
   {"top": n entries, each the best [[id, logprob], ...] for what follows the token,
    "next_logprob": n - 1 entries, of each token that really follows}
+With --prefill N also, of the n - N rows that were decoded under --attention:
+  "selected_mass": the attention that each row's sets hold, null where unknown
+  "attention": what the plan is and what its rows read
 Without --json: how many tokens, their mean and their perplexity.
 
 Examples:
   tidal score -m model.gguf -f tokens.json --top 8 --json
   tidal score -m model.gguf --text document.txt
-  tidal score -m model.gguf -f tokens.json --prefill 1000 --json
+  tidal score -m model.gguf -f tokens.json --prefill 1000 --attention tidal --json
 
 Exit codes: 0 fine, 1 failed, 2 wrong usage, 130 ended by Ctrl-C.)";
 
@@ -48,7 +52,7 @@ class ScoreCommand : public Command {
   Result<std::vector<TokenId>> Tokens(const Engine& engine, const std::string& input) const;
 
   ModelOptions model_;
-  AttentionPlan attention_;
+  TraceOptions trace_;
   PromptOptions input_;
   bool as_text_ = false;
   std::string text_file_;  // empty: the text is in -f's
@@ -79,8 +83,9 @@ ScoreCommand::ScoreCommand(CLI::App* app) : Command(app) {
   AddInt(app, {"--top", "N", "With --json: the N best per position (default: 0)"}, &top_,
          {0, 1 << 20});
   AddFlag(app, "--json", &json_, "Print one JSON object");
+  AddTraceOptions(app, &trace_);
   AddModelOptions(app, &model_);
-  AddAttentionOption(app, &attention_);
+  AddAttentionOption(app, &model_);
   AddLogOption(app);
   SetFooter(app, kFooter);
 }
@@ -92,7 +97,7 @@ Status ScoreCommand::Check() {
   if (!input_.file)
     return InvalidArgument("no input is given, expected -f FILE with token ids or --text FILE");
   if (top_ > 0 && !json_) return InvalidArgument("--top needs --json, which has a place for them");
-  return OkStatus();
+  return CheckTraceOptions(trace_);
 }
 
 Result<std::vector<TokenId>> ScoreCommand::Tokens(const Engine& engine,
@@ -118,19 +123,23 @@ Result<int> ScoreCommand::Run(const Console& console) {
   Request request;
   TIDAL_ASSIGN_OR_RETURN(request.prompt, Tokens(*engine, input));
   request.max_tokens = 0;
-  request.attention = attention_;
+  request.attention = loaded.plans[0];
   request.score_top = top_;
   request.score_prefill = prefill_;
   const auto num_tokens = static_cast<int32_t>(request.prompt.size());
   TIDAL_ASSIGN_OR_RETURN(const SequenceId sequence, engine->OpenSequence());
   const InterruptScope interrupt;
   ProgressBar bar(console, "Scoring");
+  TIDAL_ASSIGN_OR_RETURN(TraceWriter trace, TraceWriter::Open(trace_));
+  request.trace = trace.function();
   Json top = Json::array();
+  Json masses = Json::array();  // of the decoded rows
   std::vector<float> next;
   const auto on_event = [&](const Event& event) -> Status {
     if (event.kind != Event::Kind::kScore) return OkStatus();
     top.push_back(TopJson(event.top));
     if (event.token != kNoToken) next.push_back(event.logprob);
+    if (prefill_ >= 0 && event.done >= prefill_) masses.push_back(ShortNumber(event.selected_mass));
     bar.UpdateCount(event.done + 1, num_tokens, "tokens");
     return OkStatus();
   };
@@ -139,6 +148,7 @@ Result<int> ScoreCommand::Run(const Console& console) {
   bar.Clear();
   // Half of the entries would look like all of a shorter text's.
   if (result.reason == FinishReason::kCancelled) return kExitSignal + interrupt.signal();
+  TIDAL_RETURN_IF_ERROR(trace.Commit());
   Output out = Output::ToDescriptor(console.streams().out_fd, "standard output");
   if (!json_) {
     TIDAL_RETURN_IF_ERROR(out.Write(Summary(next, num_tokens, result.timings.prompt_ms)));
@@ -146,8 +156,12 @@ Result<int> ScoreCommand::Run(const Console& console) {
   }
   Json logprobs = Json::array();
   for (const float logprob : next) logprobs.push_back(ShortNumber(logprob));
-  TIDAL_RETURN_IF_ERROR(
-      out.Write(DumpLine({{"top", std::move(top)}, {"next_logprob", std::move(logprobs)}})));
+  Json report = {{"top", std::move(top)}, {"next_logprob", std::move(logprobs)}};
+  if (prefill_ >= 0) {
+    report["selected_mass"] = std::move(masses);
+    report["attention"] = AttentionJson(request.attention, result.attention);
+  }
+  TIDAL_RETURN_IF_ERROR(out.Write(DumpLine(report)));
   return kExitOk;
 }
 

@@ -1,54 +1,16 @@
 #include "engine/engine.h"
 
 #include <algorithm>
-#include <chrono>
-#include <deque>
-#include <optional>
+#include <spdlog/spdlog.h>
 #include <utility>
 
-#include "base/system_memory.h"
 #include "base/thread_pool.h"
 #include "cpu/cpu_executor.h"
 #include "cpu/isa.h"
-#include "cuda/cuda_devices.h"
-#include "scheduler/scheduler.h"
-#include "transformer/transformer.h"
+#include "engine/engine_impl.h"
+#include "engine/engine_setup.h"
 
 namespace tidal {
-namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double MsSince(Clock::time_point start, Clock::time_point now) {
-  return std::chrono::duration<double, std::milli>(now - start).count();
-}
-
-// Left to the rest of the program and the system when a context is sized to the memory that there
-// is.
-constexpr int64_t kMemoryReserveBytes = int64_t{256} << 20;
-
-// A request from its submission to its kFinished.
-struct ActiveRequest {
-  RequestId id = 0;
-  SequenceId sequence = 0;
-  Request request;
-  Sampler sampler;
-  Timings timings;
-  Clock::time_point submitted;
-  Clock::time_point first_token;
-  bool started = false;
-  bool cancelled = false;
-  bool prefilled = false;
-  bool finished = false;
-};
-
-// An open sequence: what the scheduler sees, and who runs on it.
-struct OpenSequenceState {
-  ScheduledSequence scheduled;
-  ActiveRequest* active = nullptr;
-};
-
-}  // namespace
 
 const char* NameOf(FinishReason reason) {
   switch (reason) {
@@ -62,113 +24,51 @@ const char* NameOf(FinishReason reason) {
   return "";
 }
 
-struct Engine::Impl {
-  EngineOptions options;
-  std::optional<Model> model;
-  std::unique_ptr<Tokenizer> tokenizer;
-  std::unique_ptr<Executor> executor;
-  std::optional<Transformer> transformer;
-  std::optional<PagePool> pool;
-  std::optional<Scheduler> scheduler;
-  std::vector<std::unique_ptr<OpenSequenceState>> sequences;  // [max_sequences]; null: free
-  std::deque<std::unique_ptr<ActiveRequest>> requests;        // in order of arrival
-  RequestId next_request = 1;
-  StepBatch batch;
-  std::vector<ScheduledSequence*> running;
-  std::vector<ActiveRequest*> running_requests;  // whose sequences `running` holds
-  StepProfile profile;
-
-  OpenSequenceState& SequenceAt(SequenceId id) {
-    TIDAL_CHECK(id >= 0 && id < options.max_sequences && sequences[static_cast<size_t>(id)],
-                "sequence {} is not open", id);
-    return *sequences[static_cast<size_t>(id)];
-  }
-
-  void Start(ActiveRequest* active);
-  void BuildRunning(std::vector<Event>* events);
-  const StepSequence& EntryOfRow(int32_t row) const;
-  void CommitRows(std::vector<Event>* events);
-  void TakeLogits(ActiveRequest* active, int32_t pos, std::span<const float> logits,
-                  std::vector<Event>* events);
-  void ScorePosition(ActiveRequest* active, int32_t pos, std::span<const float> logits,
-                     std::vector<Event>* events);
-  void Generate(ActiveRequest* active, std::span<const float> logits, std::vector<Event>* events);
-  void Finish(ActiveRequest* active, FinishReason reason, std::vector<Event>* events);
-  void DropFinished();
-};
-
-namespace {
-
-// The context to use: what was asked for, checked; or what the model was trained with, cut to what
-// fits in memory.
-Result<int32_t> ChooseCtxSize(const EngineOptions& options, const Model& model) {
-  const int32_t trained = model.config().trained_seq_len;
-  if (options.ctx_size < 0)
-    return InvalidArgument("--ctx-size is {}, expected 1 to {}", options.ctx_size, trained);
-  if (options.ctx_size > trained) {
-    return InvalidArgument(
-        "--ctx-size is {}, but {} was trained with a context of {}; ask for at most that",
-        options.ctx_size, options.model_path, trained);
-  }
-  TIDAL_ASSIGN_OR_RETURN(
-      const int64_t page_bytes,
-      CpuKvPageBytes(model.config(), options.k_cache_type, options.v_cache_type));
-  const int64_t room = AvailableMemoryBytes() - model.weight_bytes() - kMemoryReserveBytes;
-  const int64_t fitting_pages = std::max<int64_t>(room / page_bytes, 0) / options.max_sequences;
-  const auto fitting = static_cast<int32_t>(std::min<int64_t>(fitting_pages * kPageSize, trained));
-  const int32_t wanted = options.ctx_size == 0 ? trained : options.ctx_size;
-  if (wanted <= fitting) return wanted;
-  if (options.ctx_size == 0 && fitting > 0) return fitting;
-  return OutOfMemory(
-      "a context of {} tokens needs {} for its KV cache beside {} of weights, but {} of memory are "
-      "available; the largest "
-      "context that fits is {}",
-      wanted, FormatBytes(CeilDiv(wanted, kPageSize) * page_bytes * options.max_sequences),
-      FormatBytes(model.weight_bytes()), FormatBytes(AvailableMemoryBytes()), fitting);
+OpenSequenceState& Engine::Impl::SequenceAt(SequenceId id) {
+  TIDAL_CHECK(id >= 0 && id < options.max_sequences && sequences[static_cast<size_t>(id)],
+              "sequence {} is not open", id);
+  return *sequences[static_cast<size_t>(id)];
 }
-
-// "cpu", or why the device that was asked for cannot be used.
-Status CheckDevice(const std::string& device) {
-  if (device == "cpu") return OkStatus();
-  constexpr std::string_view kCuda = "cuda";
-  const bool well_formed =
-      device == kCuda ||
-      (device.starts_with("cuda:") && device.size() > 5 && device.size() <= 8 &&
-       std::all_of(device.begin() + 5, device.end(), [](char c) { return c >= '0' && c <= '9'; }));
-  if (!well_formed)
-    return InvalidArgument("--device is \"{}\", expected cpu, cuda or cuda:N", device);
-  const auto devices = ListCudaDevices();
-  if (!devices.ok()) return devices.status().Annotate("--device " + device);
-  const size_t index = device == kCuda ? 0 : std::stoul(device.substr(5));
-  if (index >= devices->size()) {
-    return InvalidArgument("--device is {}, but this machine has {} CUDA devices", device,
-                           devices->size());
-  }
-  return Unsupported(
-      "--device {} is {} (sm_{}, {}), but this version runs models on the CPU only; use --device "
-      "cpu",
-      device, (*devices)[index].name, (*devices)[index].compute_capability,
-      FormatBytes((*devices)[index].memory_bytes));
-}
-
-Status CheckOptions(const EngineOptions& options) {
-  TIDAL_RETURN_IF_ERROR(CheckDevice(options.device));
-  if (options.num_threads < 0 || options.num_threads > 1024) {
-    return InvalidArgument("--threads is {}, expected 1 to 1024", options.num_threads);
-  }
-  if (options.max_batch_tokens < 1 || options.max_batch_tokens > 65536) {
-    return InvalidArgument("--batch-size is {}, expected 1 to 65536", options.max_batch_tokens);
-  }
-  if (options.max_sequences < 1 || options.max_sequences > 4096) {
-    return InvalidArgument("{} sequences asked for, expected 1 to 4096", options.max_sequences);
-  }
-  return OkStatus();
-}
-
-}  // namespace
 
 Engine::Engine() : impl_(std::make_unique<Impl>()) {}
 Engine::~Engine() = default;
+
+// Reads the sidecar and, from the plans that are known, chooses which layers get a key index.
+Status Engine::Impl::ChoosePlans() {
+  TIDAL_ASSIGN_OR_RETURN(sidecar, ReadSidecar(options.model_path, *model));
+  if (sidecar) sidecar_name = sidecar->name();
+  std::vector<AttentionPlan> known;
+  for (const PlanSpec& spec : options.plans) {
+    Result<AttentionPlan> plan = spec.Resolve(plan_model());
+    if (!plan.ok()) return plan.status().Annotate("--attention");
+    known.push_back(*std::move(plan));
+  }
+  key_index =
+      ChooseKeyIndex(options.index_layers, options.index_bits, model->config().num_layers, known);
+  return OkStatus();
+}
+
+Status Engine::Impl::MakeExecutor(const std::function<void(double)>& progress) {
+  CpuExecutorOptions executor_options;
+  executor_options.num_threads = options.num_threads;
+  executor_options.isa = options.isa;
+  executor_options.precision = options.precision;
+  executor_options.k_cache_type = options.k_cache_type;
+  executor_options.v_cache_type = options.v_cache_type;
+  executor_options.max_batch_tokens =
+      std::min(options.max_batch_tokens, options.ctx_size * options.max_sequences);
+  executor_options.max_sequences = options.max_sequences;
+  executor_options.num_pages =
+      static_cast<int32_t>(CeilDiv(options.ctx_size, kPageSize)) * options.max_sequences;
+  executor_options.index_layers = key_index.layers;
+  executor_options.index_bits = key_index.bits;
+  TIDAL_ASSIGN_OR_RETURN(executor, CreateCpuExecutor(*model, executor_options, progress));
+  transformer.emplace(executor.get(), model->config().num_layers, model->config().vocab_size,
+                      options.max_sequences);
+  pool.emplace(executor_options.num_pages);
+  scheduler.emplace(executor_options.max_batch_tokens);
+  return OkStatus();
+}
 
 Result<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
                                                const ProgressFn& progress) {
@@ -192,29 +92,14 @@ Result<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
     return Corrupt("{}: the tokenizer has {} tokens, the embedding matrix only {} rows",
                    options.model_path, impl.tokenizer->vocab_size(), config.vocab_size);
   }
-  TIDAL_ASSIGN_OR_RETURN(impl.options.ctx_size, ChooseCtxSize(options, *impl.model));
+  TIDAL_RETURN_IF_ERROR(impl.ChoosePlans());
+  TIDAL_ASSIGN_OR_RETURN(impl.options.ctx_size,
+                         ChooseCtxSize(options, *impl.model, impl.key_index));
   TIDAL_ASSIGN_OR_RETURN(impl.options.isa, ResolveIsa(options.isa));
   report(kTokenizer, "packing the weights");
-
-  CpuExecutorOptions executor_options;
-  executor_options.num_threads = impl.options.num_threads;
-  executor_options.isa = impl.options.isa;
-  executor_options.precision = options.precision;
-  executor_options.k_cache_type = options.k_cache_type;
-  executor_options.v_cache_type = options.v_cache_type;
-  executor_options.max_batch_tokens =
-      std::min(options.max_batch_tokens, impl.options.ctx_size * options.max_sequences);
-  executor_options.max_sequences = options.max_sequences;
-  executor_options.num_pages =
-      static_cast<int32_t>(CeilDiv(impl.options.ctx_size, kPageSize)) * options.max_sequences;
-  TIDAL_ASSIGN_OR_RETURN(impl.executor,
-                         CreateCpuExecutor(*impl.model, executor_options, [&](double fraction) {
-                           report(kTokenizer + (1 - kTokenizer) * fraction, "packing the weights");
-                         }));
-  impl.transformer.emplace(impl.executor.get(), config.num_layers, config.vocab_size,
-                           options.max_sequences);
-  impl.pool.emplace(executor_options.num_pages);
-  impl.scheduler.emplace(executor_options.max_batch_tokens);
+  TIDAL_RETURN_IF_ERROR(impl.MakeExecutor([&](double fraction) {
+    report(kTokenizer + (1 - kTokenizer) * fraction, "packing the weights");
+  }));
   impl.sequences.resize(static_cast<size_t>(options.max_sequences));
   report(1, "ready");
   return engine;
@@ -233,7 +118,15 @@ MemoryUse Engine::memory() const {
   use.weight_bytes = memory.weight_bytes;
   use.kv_bytes = memory.kv_bytes;
   use.kv_bytes_per_token = memory.kv_page_bytes / kPageSize;
+  use.index_bytes = memory.index_bytes;
+  use.index_bytes_per_token = memory.index_page_bytes / kPageSize;
+  use.set_bytes = memory.set_bytes;
   return use;
+}
+
+const std::string& Engine::sidecar() const { return impl_->sidecar_name; }
+Result<AttentionPlan> Engine::ResolvePlan(const PlanSpec& spec) const {
+  return spec.Resolve(impl_->plan_model());
 }
 
 Result<SequenceId> Engine::OpenSequence() {
@@ -256,19 +149,15 @@ int32_t Engine::CachedTokens(SequenceId sequence) const {
   return impl_->SequenceAt(sequence).scheduled.kv_len;
 }
 
-Result<RequestId> Engine::Submit(SequenceId sequence, Request request) {
-  OpenSequenceState& state = impl_->SequenceAt(sequence);
-  const int32_t vocab_size = impl_->model->config().vocab_size;
+Status Engine::Impl::CheckRequest(const Request& request) const {
+  const int32_t vocab_size = model->config().vocab_size;
   const auto prompt_tokens = static_cast<int64_t>(request.prompt.size());
-  if (state.active != nullptr)
-    return InvalidArgument("sequence {} is still running a request", sequence);
   if (prompt_tokens == 0) return InvalidArgument("the prompt is empty; give at least one token");
-  if (prompt_tokens > impl_->options.ctx_size) {
+  if (prompt_tokens > options.ctx_size) {
     return InvalidArgument(
         "the prompt has {} tokens, the context holds {}; shorten it or raise --ctx-size (the model "
-        "was "
-        "trained with {})",
-        prompt_tokens, impl_->options.ctx_size, impl_->model->config().trained_seq_len);
+        "was trained with {})",
+        prompt_tokens, options.ctx_size, model->config().trained_seq_len);
   }
   for (size_t i = 0; i < request.prompt.size(); ++i) {
     if (request.prompt[i] < 0 || request.prompt[i] >= vocab_size) {
@@ -278,16 +167,82 @@ Result<RequestId> Engine::Submit(SequenceId sequence, Request request) {
   }
   if (request.max_tokens < -1)
     return InvalidArgument("--predict is {}, expected -1 or more", request.max_tokens);
-  TIDAL_RETURN_IF_ERROR(Validate(request.sampling, vocab_size));
-  TIDAL_RETURN_IF_ERROR(impl_->executor->SupportsPlan(request.attention));
+  return Validate(request.sampling, vocab_size);
+}
+
+// Says once that a plan gets something else than the index that it names.
+void Engine::Impl::TellOfMissingIndex(const AttentionPlan& plan) {
+  if (told_of_missing_index || IndexBits(plan.scorer) == 0) return;
+  const int32_t layer = FirstLayerWithoutIndex(plan, key_index);
+  if (layer >= 0) {
+    spdlog::warn(
+        "attention plan {} scores by {}, but layer {} has no key index (--index-layers), so it "
+        "scores exactly there",
+        plan.preset, NameOf(plan.scorer), layer);
+  } else if (IndexBits(plan.scorer) != key_index.bits) {
+    spdlog::warn(
+        "attention plan {} scores by {}, but the key index has {} bits (--index-bits), which it "
+        "uses as they are",
+        plan.preset, NameOf(plan.scorer), key_index.bits);
+  } else {
+    return;
+  }
+  told_of_missing_index = true;
+}
+
+// Checks the plan of a request against the model and its first decoded row, and makes room for what
+// its rows need.
+Status Engine::Impl::PreparePlan(SequenceId sequence, const Request& request) {
+  const AttentionPlan& plan = request.attention;
+  const ModelConfig& config = model->config();
+  if (request.trace && !tracer) tracer.emplace(config.num_layers, pool->num_pages());
+  if (plan.is_full()) return OkStatus();
+  const auto num_layers = static_cast<size_t>(config.num_layers);
+  if (plan.selects.size() != num_layers || plan.reads_all.size() != num_layers) {
+    return InvalidArgument("--attention: plan {} is for {} layers, the model has {}", plan.preset,
+                           plan.selects.size(), num_layers);
+  }
+  const auto prompt_tokens = static_cast<int32_t>(request.prompt.size());
+  const bool decodes_prompt = request.score_top >= 0 && request.score_prefill >= 0;
+  const int32_t prefilled =
+      decodes_prompt ? std::min(request.score_prefill, prompt_tokens) : prompt_tokens;
+  if (Status status = plan.CheckAt(std::max(plan.below, prefilled + 1)); !status.ok())
+    return status.Annotate("--attention");
+  TIDAL_RETURN_IF_ERROR(executor->PreparePlan(sequence, plan));
+  TellOfMissingIndex(plan);
+  if (plan.keep_newlines && has_newline.empty()) {
+    has_newline.assign(static_cast<size_t>(config.vocab_size), 0);
+    for (TokenId id = 0; id < tokenizer->vocab_size(); ++id)
+      has_newline[static_cast<size_t>(id)] =
+          tokenizer->TokenBytes(id).find('\n') != std::string_view::npos ? 1 : 0;
+  }
+  return OkStatus();
+}
+
+Result<RequestId> Engine::Submit(SequenceId sequence, Request request) {
+  OpenSequenceState& state = impl_->SequenceAt(sequence);
+  if (state.active != nullptr)
+    return InvalidArgument("sequence {} is still running a request", sequence);
+  TIDAL_RETURN_IF_ERROR(impl_->CheckRequest(request));
+  TIDAL_RETURN_IF_ERROR(impl_->PreparePlan(sequence, request));
+  const int32_t vocab_size = impl_->model->config().vocab_size;
   Sampler sampler(request.sampling, vocab_size);
   auto active = std::make_unique<ActiveRequest>(ActiveRequest{.id = impl_->next_request++,
                                                               .sequence = sequence,
                                                               .request = std::move(request),
                                                               .sampler = std::move(sampler),
                                                               .timings = {},
-                                                              .submitted = Clock::now(),
-                                                              .first_token = {}});
+                                                              .attention = {},
+                                                              .kl = {},
+                                                              .submitted = EngineClock::now(),
+                                                              .first_token = {},
+                                                              .ending = {},
+                                                              .score_event = {}});
+  const Correction& correct = active->request.attention.correct;
+  // A turn's rows are as many as its answer gets; what is kept of them grows with it, since room
+  // for a whole context would be 3 KB a token.
+  if (correct.when == Correction::When::kRows)
+    active->kl.Reserve(std::min(correct.rows, impl_->options.ctx_size), vocab_size);
   state.active = active.get();
   const RequestId id = active->id;
   impl_->requests.push_back(std::move(active));
@@ -302,180 +257,11 @@ void Engine::Cancel(RequestId request) {
 
 bool Engine::idle() const { return impl_->requests.empty(); }
 
-// Reuses what the sequence's cache has in common with the prompt.
-void Engine::Impl::Start(ActiveRequest* active) {
-  ScheduledSequence& scheduled = SequenceAt(active->sequence).scheduled;
-  const Request& request = active->request;
-  const auto prompt_tokens = static_cast<int32_t>(request.prompt.size());
-  const bool scores = request.score_top >= 0;
-  const auto common =
-      std::mismatch(scheduled.tokens.begin(), scheduled.tokens.begin() + scheduled.kv_len,
-                    request.prompt.begin(), request.prompt.end());
-  int32_t reused = static_cast<int32_t>(common.second - request.prompt.begin());
-  // The newest token runs again where its logits are wanted; scoring wants everybody's.
-  if (request.max_tokens != 0) reused = std::min(reused, prompt_tokens - 1);
-  if (scores) reused = 0;
-  scheduled.kv_len = reused;
-  scheduled.pages.Truncate(reused, &*pool);
-  scheduled.tokens = request.prompt;
-  scheduled.full_until = scores && request.score_prefill >= 0
-                             ? std::min(request.score_prefill, prompt_tokens)
-                             : prompt_tokens;
-  scheduled.wants_all_logits = scores;
-  scheduled.wants_logits = scores || request.max_tokens != 0;
-  scheduled.plan = request.attention;
-  for (const TokenId id : request.prompt) active->sampler.Accept(id);
-  active->timings.prompt_tokens = prompt_tokens;
-  active->timings.reused_tokens = reused;
-  active->started = true;
-}
-
-void Engine::Impl::BuildRunning(std::vector<Event>* events) {
-  running.clear();
-  running_requests.clear();
-  for (const auto& active : requests) {
-    if (!active->started) Start(active.get());
-    ScheduledSequence& scheduled = SequenceAt(active->sequence).scheduled;
-    if (active->cancelled) {
-      Finish(active.get(), FinishReason::kCancelled, events);
-    } else if (scheduled.kv_len == static_cast<int32_t>(scheduled.tokens.size())) {
-      active->timings.prompt_ms = MsSince(active->submitted, Clock::now());
-      Finish(active.get(), FinishReason::kLength,
-             events);  // all of a prefill-only prompt was there already
-    } else {
-      running.push_back(&scheduled);
-      running_requests.push_back(active.get());
-    }
-  }
-  DropFinished();
-}
-
-// The run of rows that `row` belongs to.
-const StepSequence& Engine::Impl::EntryOfRow(int32_t row) const {
-  const auto after =
-      std::upper_bound(batch.sequences.begin(), batch.sequences.end(), row,
-                       [](int32_t r, const StepSequence& entry) { return r < entry.row_begin; });
-  return *(after - 1);
-}
-
-// What the step's rows changed: every sequence's cache has grown by its rows.
-void Engine::Impl::CommitRows(std::vector<Event>* events) {
-  for (const StepSequence& entry : batch.sequences) {
-    ActiveRequest* active = running_requests[static_cast<size_t>(entry.owner)];
-    running[static_cast<size_t>(entry.owner)]->kv_len = entry.kv_len;
-    if (active->prefilled) continue;
-    Event event{.kind = Event::Kind::kPrefill, .request = active->id};
-    event.done = entry.kv_len;
-    event.timings = active->timings;
-    events->push_back(std::move(event));
-    if (entry.kv_len < active->timings.prompt_tokens) continue;
-    active->prefilled = true;
-    active->first_token = Clock::now();
-    active->timings.prompt_ms = MsSince(active->submitted, active->first_token);
-  }
-}
-
-void Engine::Impl::ScorePosition(ActiveRequest* active, int32_t pos, std::span<const float> logits,
-                                 std::vector<Event>* events) {
-  const Request& request = active->request;
-  Event event{.kind = Event::Kind::kScore, .request = active->id};
-  event.done = pos;
-  event.top = TopLogprobs(logits, request.score_top);
-  const auto next = static_cast<size_t>(pos) + 1;
-  if (next < request.prompt.size()) {
-    event.token = request.prompt[next];
-    event.logprob = LogprobOf(logits, event.token);
-  }
-  events->push_back(std::move(event));
-}
-
-void Engine::Impl::Generate(ActiveRequest* active, std::span<const float> logits,
-                            std::vector<Event>* events) {
-  const Request& request = active->request;
-  ScheduledSequence& scheduled = SequenceAt(active->sequence).scheduled;
-  const TokenId token = active->sampler.Sample(logits);
-  active->sampler.Accept(token);
-  scheduled.tokens.push_back(token);
-  ++active->timings.predicted_tokens;
-  active->timings.predicted_ms = MsSince(active->first_token, Clock::now());
-  Event event{.kind = Event::Kind::kToken, .request = active->id};
-  event.token = token;
-  event.timings = active->timings;
-  if (request.logprobs > 0) {
-    event.logprob = LogprobOf(logits, token);
-    event.top = TopLogprobs(logits, request.logprobs);
-  }
-  events->push_back(std::move(event));
-  if (tokenizer->IsEndOfGeneration(token) && !request.ignore_eos) {
-    Finish(active, FinishReason::kStop, events);
-  } else if (active->timings.predicted_tokens == request.max_tokens ||
-             static_cast<int32_t>(scheduled.tokens.size()) >= options.ctx_size) {
-    Finish(active, FinishReason::kLength, events);
-  }
-}
-
-void Engine::Impl::TakeLogits(ActiveRequest* active, int32_t pos, std::span<const float> logits,
-                              std::vector<Event>* events) {
-  const bool in_prompt = pos < static_cast<int32_t>(active->request.prompt.size());
-  if (in_prompt && active->request.score_top >= 0) ScorePosition(active, pos, logits, events);
-  if (pos + 1 >= static_cast<int32_t>(active->request.prompt.size()) &&
-      active->request.max_tokens != 0) {
-    Generate(active, logits, events);
-  }
-}
-
-void Engine::Impl::Finish(ActiveRequest* active, FinishReason reason, std::vector<Event>* events) {
-  OpenSequenceState& state = SequenceAt(active->sequence);
-  state.active = nullptr;
-  // The newest token was given but not run: the cache does not hold it.
-  state.scheduled.tokens.resize(static_cast<size_t>(state.scheduled.kv_len));
-  Event event{.kind = Event::Kind::kFinished, .request = active->id};
-  event.reason = reason;
-  event.timings = active->timings;
-  events->push_back(std::move(event));
-  active->finished = true;
-}
-
-void Engine::Impl::DropFinished() {
-  std::erase_if(requests, [](const auto& active) { return active->finished; });
-}
-
-Status Engine::Step(std::vector<Event>* events) {
-  Impl& impl = *impl_;
-  impl.BuildRunning(events);
-  if (impl.running.empty()) return OkStatus();
-  const Clock::time_point start = Clock::now();
-  TIDAL_RETURN_IF_ERROR(impl.scheduler->NextBatch(impl.running, &*impl.pool, &impl.batch));
-  bool committed = false;
-  const auto commit_once = [&] {
-    if (!committed) impl.CommitRows(events);
-    committed = true;
-  };
-  TIDAL_RETURN_IF_ERROR(impl.transformer->Forward(impl.batch, [&](size_t i,
-                                                                  std::span<const float> logits) {
-    commit_once();
-    const int32_t row = impl.batch.logit_rows[i];
-    ActiveRequest* active = impl.running_requests[static_cast<size_t>(impl.EntryOfRow(row).owner)];
-    impl.TakeLogits(active, impl.batch.positions[static_cast<size_t>(row)], logits, events);
-  }));
-  commit_once();
-  for (const auto& active : impl.requests) {
-    const bool prefill_only = active->request.max_tokens == 0;
-    if (!active->finished && active->prefilled && prefill_only)
-      impl.Finish(active.get(), FinishReason::kLength, events);
-  }
-  impl.DropFinished();
-  ++impl.profile.steps;
-  impl.profile.total_ms += MsSince(start, Clock::now());
-  return OkStatus();
-}
+Status Engine::Step(std::vector<Event>* events) { return impl_->Step(events); }
 
 StepProfile Engine::TakeProfile() {
   StepProfile profile = std::exchange(impl_->profile, {});
-  const ExecutorProfile executor = impl_->executor->TakeProfile();
-  profile.attention_ms = executor.attention_ms;
-  profile.logits_ms = executor.logits_ms;
-  profile.bytes = executor.bytes;
+  profile.executor = impl_->executor->TakeProfile();
   return profile;
 }
 

@@ -15,7 +15,11 @@
 #include <vector>
 
 #include "attention/attention_plan.h"
+#include "attention/plan_spec.h"
 #include "base/status.h"
+#include "engine/attention_stats.h"
+#include "engine/trace.h"
+#include "executor/executor.h"
 #include "executor/options.h"
 #include "model/model.h"
 #include "sampler/sampler.h"
@@ -32,6 +36,11 @@ struct EngineOptions {
   Precision precision = Precision::kFast;
   CacheType k_cache_type = CacheType::kF16;
   CacheType v_cache_type = CacheType::kF16;
+  // Plans that requests will use, as far as they are known: what index_layers and index_bits are
+  // chosen for where these say auto. Requests may use others.
+  std::vector<PlanSpec> plans;
+  IndexLayers index_layers = IndexLayers::kAuto;
+  int32_t index_bits = 0;          // 4 or 2; 0: auto
   int32_t max_batch_tokens = 512;  // rows of one step: the prefill chunk (-b, -ub)
   int32_t max_sequences = 1;       // open at the same time; each may grow to ctx_size
 };
@@ -47,13 +56,14 @@ struct Request {
       prompt;               // all of it, also what the sequence already holds; at least one token
   int32_t max_tokens = -1;  // to generate; -1: until the context is full; 0: prefill only
   SamplingParams sampling;
-  AttentionPlan attention;
+  AttentionPlan attention;  // of the decoded rows; from Engine::ResolvePlan
   bool ignore_eos = false;  // generate on after an end-of-generation token
   int32_t logprobs = 0;     // the N best per generated token
   int32_t score_top =
       -1;  // >= 0: score the prompt (Event::Kind::kScore per token), N best per position
   int32_t score_prefill = -1;  // with score_top: the first N tokens are prefilled, each later one
                                // is decoded as a row of its own; -1: all are prefilled
+  TraceFn trace;               // told what each layer of each decoded row reads; may be empty
 };
 
 enum class FinishReason : uint8_t {
@@ -74,10 +84,10 @@ struct Timings {
 struct Event {
   enum class Kind : uint8_t {
     kPrefill,  // prompt tokens done so far: timings.prompt_tokens of the request, `done` of these
-    kScore,  // one per prompt position, in order: `top`, and for all but the last `logprob` of the
-             // next token
+    kScore,  // one per prompt position, in order: `top`, for all but the last `logprob` of the next
+             // token, and selected_mass
     kToken,  // a generated token: token, logprob, top (if asked for)
-    kFinished,  // the last event of a request: reason, timings
+    kFinished,  // the last event of a request: reason, timings, attention
   };
   Kind kind;
   RequestId request = 0;
@@ -85,18 +95,17 @@ struct Event {
   TokenId token = kNoToken;
   float logprob = 0;  // of `token` (kToken), of the next prompt token (kScore)
   std::vector<TokenLogprob> top;
+  float selected_mass = 1;  // of the row (RowReport); 1 in a full one
   FinishReason reason = FinishReason::kStop;
   Timings timings;
+  AttentionStats attention;
 };
 
-// What the steps since the last TakeProfile cost, by part of the step (executors add up;
-// milliseconds of wall time).
+// What the steps since the last TakeProfile cost (milliseconds of wall time).
 struct StepProfile {
   int64_t steps = 0;
   double total_ms = 0;
-  double attention_ms = 0;  // of it, reading the cache
-  double logits_ms = 0;
-  int64_t bytes = 0;  // weights and cache that the steps had to read
+  ExecutorProfile executor;  // of it, the parts that the executor tells apart
 };
 
 struct MemoryUse {
@@ -104,13 +113,17 @@ struct MemoryUse {
   int64_t weight_bytes = 0;  // repacked copies
   int64_t kv_bytes = 0;      // the whole pool
   int64_t kv_bytes_per_token = 0;
+  int64_t index_bytes = 0;  // the key index of the whole pool
+  int64_t index_bytes_per_token = 0;
+  int64_t set_bytes = 0;  // arenas of selection
 };
 
 class Engine {
  public:
-  // Loads the model, makes the executor and the cache. Errors: those of Model::Load and
-  // Tokenizer::FromGguf; kInvalidArgument (an option, a context beyond the model's); kOutOfMemory
-  // (with the largest context that fits).
+  // Loads the model and its sidecar, makes the executor and the cache. Errors: those of
+  // Model::Load, Tokenizer::FromGguf and Sidecar::Parse; kInvalidArgument (an option, a context
+  // beyond the model's, a plan that does not fit the model: its message begins with "--attention");
+  // kOutOfMemory (with the largest context that fits).
   static Result<std::unique_ptr<Engine>> Create(const EngineOptions& options,
                                                 const ProgressFn& progress);
   ~Engine();
@@ -121,6 +134,10 @@ class Engine {
   int32_t num_threads() const;
   Isa isa() const;  // the one in use, never kAuto
   MemoryUse memory() const;
+  // The file of calibrated plans that was read beside the model; empty: there is none.
+  const std::string& sidecar() const;
+  // The plan for this model. kInvalidArgument as PlanSpec::Resolve.
+  Result<AttentionPlan> ResolvePlan(const PlanSpec& spec) const;
 
   // kOutOfMemory where max_sequences are open. Closing one with a running request cancels that.
   Result<SequenceId> OpenSequence();
@@ -130,9 +147,11 @@ class Engine {
 
   // Queues a request; it runs in later Steps. One request at a time on a sequence. Errors:
   // kInvalidArgument (empty prompt, ids outside the vocabulary, a prompt longer than the context
-  // (both numbers are named), sampling values).
+  // (both numbers are named), sampling values, a plan of another model or with a budget that the
+  // first decoded row cannot keep to); kUnsupported and kOutOfMemory of Executor::PreparePlan.
   Result<RequestId> Submit(SequenceId sequence, Request request);
-  // Its kFinished (kCancelled) comes with the next Step; the tokens so far stay in the sequence.
+  // Its kFinished (kCancelled, or the reason for which it had ended where only KV correction was
+  // left to do) comes with the next Step; the tokens so far stay in the sequence.
   void Cancel(RequestId request);
   bool idle() const;  // no request is queued or running
 

@@ -25,6 +25,9 @@ constexpr std::array<Named<CacheType>, 4> kCacheTypes = {{{CacheType::kF32, "f32
                                                           {CacheType::kF16, "f16"},
                                                           {CacheType::kBF16, "bf16"},
                                                           {CacheType::kQ8_0, "q8_0"}}};
+constexpr std::array<Named<IndexLayers>, 3> kIndexLayers = {
+    {{IndexLayers::kAuto, "auto"}, {IndexLayers::kAll, "all"}, {IndexLayers::kNone, "none"}}};
+constexpr std::array<Named<int32_t>, 3> kIndexBits = {{{0, "auto"}, {4, "4"}, {2, "2"}}};
 
 template <typename T>
 const char* FindName(std::span<const Named<T>> names, T value) {
@@ -50,6 +53,7 @@ Result<T> FindValue(std::span<const Named<T>> names, std::string_view flag, std:
 const char* NameOf(Isa isa) { return FindName<Isa>(kIsas, isa); }
 const char* NameOf(Precision precision) { return FindName<Precision>(kPrecisions, precision); }
 const char* NameOf(CacheType type) { return FindName<CacheType>(kCacheTypes, type); }
+const char* NameOf(IndexLayers layers) { return FindName<IndexLayers>(kIndexLayers, layers); }
 
 Result<Isa> ParseIsa(std::string_view flag, std::string_view text) {
   return FindValue<Isa>(kIsas, flag, text);
@@ -59,6 +63,12 @@ Result<Precision> ParsePrecision(std::string_view flag, std::string_view text) {
 }
 Result<CacheType> ParseCacheType(std::string_view flag, std::string_view text) {
   return FindValue<CacheType>(kCacheTypes, flag, text);
+}
+Result<IndexLayers> ParseIndexLayers(std::string_view flag, std::string_view text) {
+  return FindValue<IndexLayers>(kIndexLayers, flag, text);
+}
+Result<int32_t> ParseIndexBits(std::string_view flag, std::string_view text) {
+  return FindValue<int32_t>(kIndexBits, flag, text);
 }
 
 }  // namespace tidal

@@ -13,6 +13,11 @@ TEST(Options, NamesParseBack) {
   for (const CacheType type :
        {CacheType::kF32, CacheType::kF16, CacheType::kBF16, CacheType::kQ8_0})
     EXPECT_EQ(*ParseCacheType("-ctk", NameOf(type)), type);
+  for (const IndexLayers layers : {IndexLayers::kAuto, IndexLayers::kAll, IndexLayers::kNone})
+    EXPECT_EQ(*ParseIndexLayers("--index-layers", NameOf(layers)), layers);
+  EXPECT_EQ(*ParseIndexBits("--index-bits", "auto"), 0);
+  EXPECT_EQ(*ParseIndexBits("--index-bits", "4"), 4);
+  EXPECT_EQ(*ParseIndexBits("--index-bits", "2"), 2);
 }
 
 TEST(Options, ErrorsNameFlagTextAndChoices) {
@@ -25,6 +30,10 @@ TEST(Options, ErrorsNameFlagTextAndChoices) {
             "--precision is \"\", expected one of fast, f32");
   EXPECT_EQ(ParseCacheType("-ctv", "F16").status().message(),
             "-ctv is \"F16\", expected one of f32, f16, bf16, q8_0");
+  EXPECT_EQ(ParseIndexLayers("--index-layers", "0+1").status().message(),
+            "--index-layers is \"0+1\", expected one of auto, all, none");
+  EXPECT_EQ(ParseIndexBits("--index-bits", "8").status().message(),
+            "--index-bits is \"8\", expected one of auto, 4, 2");
 }
 
 }  // namespace

@@ -7,23 +7,47 @@
 namespace tidal {
 namespace {
 
-bool IsDecode(const ScheduledSequence& sequence) { return sequence.kv_len >= sequence.full_until; }
+// The newest newlines that are neither sinks nor recent, at most as many as the plan keeps.
+void FillKeep(const AttentionPlan& plan, int32_t row_kv_len, ScheduledSequence* sequence) {
+  sequence->keep.clear();
+  if (!plan.keep_newlines) return;
+  const SetSizes sizes = plan.SizesAt(row_kv_len);
+  const std::vector<int32_t>& newlines = sequence->newlines;
+  auto next = std::lower_bound(newlines.begin(), newlines.end(), row_kv_len - sizes.recent);
+  while (next != newlines.begin() && static_cast<int32_t>(sequence->keep.size()) < sizes.max_keep) {
+    --next;
+    if (*next < sizes.sinks) break;
+    sequence->keep.push_back(*next);
+  }
+}
 
-void AppendRows(const ScheduledSequence& sequence, int32_t owner, int32_t q_len, StepBatch* batch) {
-  const int32_t num_tokens = static_cast<int32_t>(sequence.tokens.size());
+// The plan of a decoded row, null where it runs full, and what that plan needs.
+void SetPlan(ScheduledSequence* sequence, StepSequence* entry) {
+  entry->state = sequence->state;
+  if (!sequence->is_decoding() || sequence->NextRowRunsFull()) return;
+  entry->plan = &sequence->plan.At(entry->kv_len);
+  entry->forget_sets = sequence->forget_sets;
+  FillKeep(*entry->plan, entry->kv_len, sequence);
+  entry->keep = sequence->keep.data();
+  entry->num_keep = static_cast<int32_t>(sequence->keep.size());
+}
+
+void AppendRows(ScheduledSequence* sequence, int32_t owner, int32_t q_len, StepBatch* batch) {
+  const int32_t num_tokens = static_cast<int32_t>(sequence->tokens.size());
   StepSequence entry;
   entry.row_begin = batch->num_rows();
   entry.q_len = q_len;
   entry.owner = owner;
-  entry.kv_len = sequence.kv_len + q_len;
-  entry.page_table = sequence.pages.data();
-  entry.plan = IsDecode(sequence) ? &sequence.plan : nullptr;
+  entry.kv_len = sequence->kv_len + q_len;
+  entry.page_table = sequence->pages.data();
+  SetPlan(sequence, &entry);
+  const bool wants_all = sequence->wants_all_logits || sequence->is_replaying();
   for (int32_t i = 0; i < q_len; ++i) {
-    const int32_t pos = sequence.kv_len + i;
-    if (sequence.wants_all_logits || (sequence.wants_logits && pos == num_tokens - 1)) {
+    const int32_t pos = sequence->kv_len + i;
+    if (wants_all || (sequence->wants_logits && pos == num_tokens - 1)) {
       batch->logit_rows.push_back(batch->num_rows());
     }
-    batch->tokens.push_back(sequence.tokens[static_cast<size_t>(pos)]);
+    batch->tokens.push_back(sequence->tokens[static_cast<size_t>(pos)]);
     batch->positions.push_back(pos);
   }
   batch->sequences.push_back(entry);
@@ -40,7 +64,7 @@ Status Scheduler::NextBatch(std::span<ScheduledSequence* const> running, PagePoo
       ScheduledSequence* sequence = running[owner];
       const int32_t room = max_batch_tokens_ - batch->num_rows();
       if (room <= 0) break;
-      if (IsDecode(*sequence) != decode_pass) continue;
+      if (sequence->is_decoding() != decode_pass) continue;
       const int32_t pending = static_cast<int32_t>(sequence->tokens.size()) - sequence->kv_len;
       TIDAL_CHECK(pending > 0, "a running sequence has no row to run");
       const int32_t q_len =
@@ -49,7 +73,7 @@ Status Scheduler::NextBatch(std::span<ScheduledSequence* const> running, PagePoo
         out_of_pages = status;
         continue;
       }
-      AppendRows(*sequence, static_cast<int32_t>(owner), q_len, batch);
+      AppendRows(sequence, static_cast<int32_t>(owner), q_len, batch);
     }
   }
   return batch->sequences.empty() ? out_of_pages : OkStatus();

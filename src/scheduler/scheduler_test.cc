@@ -1,6 +1,7 @@
 #include "scheduler/scheduler.h"
 
 #include <gtest/gtest.h>
+#include <limits>
 #include <numeric>
 
 namespace tidal {
@@ -15,9 +16,31 @@ ScheduledSequence MakeSequence(int32_t num_tokens, int32_t kv_len, int32_t full_
   return sequence;
 }
 
+// Every layer chooses; rows of fewer than `below` tokens run full.
+AttentionPlan SparsePlan(int32_t below) {
+  AttentionPlan plan;
+  plan.preset = "tidal";
+  plan.reads_all.assign(2, 0);
+  plan.selects.assign(2, 1);
+  plan.budget.value = 16;
+  plan.below = below;
+  return plan;
+}
+
+// Runs the next step of one sequence, checks that it has so many rows, and commits them.
+StepSequence RunStep(ScheduledSequence* sequence, PagePool* pool, int32_t num_rows) {
+  static StepBatch batch;
+  ScheduledSequence* running[] = {sequence};
+  EXPECT_TRUE(Scheduler(64).NextBatch(running, pool, &batch).ok());
+  EXPECT_EQ(batch.num_rows(), num_rows);
+  sequence->Commit(batch.sequences[0]);
+  return batch.sequences[0];
+}
+
 TEST(Scheduler, DecodeRowsComeBeforePrefillChunks) {
   ScheduledSequence prompt = MakeSequence(300, 0, 300);
   ScheduledSequence answer = MakeSequence(71, 70, 64);
+  answer.plan = SparsePlan(0);
   PagePool pool(16);
   StepBatch batch;
   ScheduledSequence* running[] = {&prompt, &answer};
@@ -48,6 +71,7 @@ TEST(Scheduler, TheLastChunkAsksForTheNewestTokensLogits) {
 TEST(Scheduler, TokensPastFullUntilAreDecodedOneByOne) {
   ScheduledSequence scored = MakeSequence(10, 0, 6);
   scored.wants_all_logits = true;
+  scored.plan = SparsePlan(0);
   PagePool pool(1);
   StepBatch batch;
   ScheduledSequence* running[] = {&scored};
@@ -70,6 +94,123 @@ TEST(Scheduler, GoesOnWithWhatFitsAndFailsWhenNothingDoes) {
   EXPECT_EQ(batch.num_rows(), 10);
   ScheduledSequence* only_large[] = {&large};
   EXPECT_EQ(Scheduler(512).NextBatch(only_large, &pool, &batch).code(), StatusCode::kOutOfMemory);
+}
+
+TEST(Scheduler, RowsRunFullBelowWhereThePlanIsAndForTheGuard) {
+  PagePool pool(4);
+  ScheduledSequence sequence = MakeSequence(20, 0, 10);
+  sequence.plan = SparsePlan(13);
+  EXPECT_EQ(RunStep(&sequence, &pool, 10).plan, nullptr);
+  // Rows of 11 and 12 tokens, the current one included, are below 13.
+  EXPECT_EQ(RunStep(&sequence, &pool, 1).plan, nullptr);
+  EXPECT_EQ(RunStep(&sequence, &pool, 1).plan, nullptr);
+  EXPECT_EQ(RunStep(&sequence, &pool, 1).plan, &sequence.plan);
+  sequence.plan.guard = 0.5;
+  sequence.CheckGuard(0.4f);
+  EXPECT_EQ(RunStep(&sequence, &pool, 1).plan, nullptr);
+  EXPECT_EQ(RunStep(&sequence, &pool, 1).plan, &sequence.plan) << "one row only";
+  sequence.CheckGuard(0.5f);
+  EXPECT_FALSE(sequence.full_next);
+  sequence.CheckGuard(std::numeric_limits<float>::quiet_NaN());
+  EXPECT_FALSE(sequence.full_next);
+  sequence.plan = AttentionPlan();
+  EXPECT_EQ(RunStep(&sequence, &pool, 1).plan, nullptr);
+}
+
+TEST(Scheduler, SetsAreForgottenAtTheFirstSparseRowOnly) {
+  PagePool pool(4);
+  ScheduledSequence sequence = MakeSequence(20, 0, 10);
+  sequence.plan = SparsePlan(12);
+  sequence.state = 7;
+  RunStep(&sequence, &pool, 10);
+  RunStep(&sequence, &pool, 1);
+  const StepSequence first = RunStep(&sequence, &pool, 1);
+  EXPECT_TRUE(first.forget_sets);
+  EXPECT_EQ(first.state, 7);
+  EXPECT_FALSE(RunStep(&sequence, &pool, 1).forget_sets);
+  sequence.BeginReplay();
+  RunStep(&sequence, &pool, 2);
+  EXPECT_TRUE(RunStep(&sequence, &pool, 1).forget_sets);
+}
+
+TEST(Scheduler, CorrectionIsPrefillOfTheDirtyTail) {
+  PagePool pool(4);
+  ScheduledSequence sequence = MakeSequence(40, 0, 10);
+  sequence.plan = SparsePlan(13);
+  sequence.plan.correct = {Correction::When::kRows, 5};
+  RunStep(&sequence, &pool, 10);
+  for (int32_t row = 0; row < 2; ++row) RunStep(&sequence, &pool, 1);
+  EXPECT_EQ(sequence.dense_len, 12) << "full rows on a clean cache are clean";
+  for (int32_t row = 0; row < 4; ++row) {
+    RunStep(&sequence, &pool, 1);
+    EXPECT_FALSE(sequence.CorrectionIsDue());
+  }
+  sequence.full_next = true;
+  EXPECT_EQ(RunStep(&sequence, &pool, 1).plan, nullptr);
+  EXPECT_EQ(sequence.dense_len, 12) << "a full row on a dirty cache is dirty";
+  ASSERT_TRUE(sequence.CorrectionIsDue());
+  const PageId* pages = sequence.pages.data();
+  const int32_t free_pages = pool.num_free();
+  sequence.BeginReplay();
+  EXPECT_EQ(sequence.tokens.size(), 40u);
+  EXPECT_FALSE(sequence.CorrectionIsDue());
+  EXPECT_TRUE(sequence.is_replaying());
+  // In chunks, beside nothing else, all full, with the logits of every row.
+  StepBatch batch;
+  ScheduledSequence* running[] = {&sequence};
+  ASSERT_TRUE(Scheduler(3).NextBatch(running, &pool, &batch).ok());
+  EXPECT_EQ(batch.positions, (std::vector<int32_t>{12, 13, 14}));
+  EXPECT_EQ(batch.logit_rows, (std::vector<int32_t>{0, 1, 2}));
+  EXPECT_EQ(batch.sequences[0].plan, nullptr);
+  sequence.Commit(batch.sequences[0]);
+  EXPECT_EQ(RunStep(&sequence, &pool, 2).kv_len, 17);
+  EXPECT_FALSE(sequence.is_replaying());
+  EXPECT_EQ(sequence.dense_len, 17);
+  EXPECT_EQ(sequence.pages.data(), pages);
+  EXPECT_EQ(pool.num_free(), free_pages);
+  EXPECT_EQ(RunStep(&sequence, &pool, 1).plan, &sequence.plan) << "decoding goes on";
+  EXPECT_EQ(sequence.num_dirty(), 1);
+}
+
+TEST(Scheduler, RestartKeepsOnlyWhatIsClean) {
+  PagePool pool(4);
+  ScheduledSequence sequence = MakeSequence(150, 0, 120);
+  sequence.plan = SparsePlan(0);
+  RunStep(&sequence, &pool, 64);
+  RunStep(&sequence, &pool, 56);
+  for (int32_t row = 0; row < 10; ++row) RunStep(&sequence, &pool, 1);
+  EXPECT_EQ(sequence.dense_len, 120);
+  EXPECT_EQ(pool.num_free(), 1);
+  sequence.Restart(120, &pool);
+  EXPECT_EQ(sequence.kv_len, 120);
+  EXPECT_TRUE(sequence.forget_sets);
+  EXPECT_EQ(pool.num_free(), 2) << "the page with nothing but dirty rows goes back";
+}
+
+TEST(Scheduler, KeepsTheNewestNewlinesBetweenSinksAndRecent) {
+  PagePool pool(4);
+  ScheduledSequence sequence = MakeSequence(101, 100, 100);
+  sequence.plan = SparsePlan(0);
+  sequence.plan.keep_newlines = true;
+  sequence.plan.budget.value = 32;
+  sequence.plan.sinks = 4;
+  sequence.plan.recent.value = 11;  // from position 90
+  sequence.newlines = {0, 3, 4, 20, 50, 89, 90, 100};
+  StepBatch batch;
+  ScheduledSequence* running[] = {&sequence};
+  const auto kept = [&] {
+    EXPECT_TRUE(Scheduler(64).NextBatch(running, &pool, &batch).ok());
+    const StepSequence& entry = batch.sequences[0];
+    return std::vector<int32_t>(entry.keep, entry.keep + entry.num_keep);
+  };
+  EXPECT_EQ(kept(), (std::vector<int32_t>{89, 50, 20, 4}));
+  const size_t most = static_cast<size_t>(sequence.plan.SizesAt(101).max_keep);
+  sequence.newlines.clear();
+  for (int32_t pos = 10; pos < 80; ++pos) sequence.newlines.push_back(pos);
+  EXPECT_EQ(kept().size(), most);
+  EXPECT_EQ(kept()[0], 79);
+  sequence.plan.keep_newlines = false;
+  EXPECT_TRUE(kept().empty());
 }
 
 }  // namespace

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "base/check.h"
-
 namespace tidal {
 
 Transformer::Transformer(Executor* executor, int32_t num_layers, int32_t vocab_size,
@@ -12,7 +10,8 @@ Transformer::Transformer(Executor* executor, int32_t num_layers, int32_t vocab_s
       num_layers_(num_layers),
       vocab_size_(vocab_size),
       logits_(static_cast<size_t>(executor->max_logit_rows()) * static_cast<size_t>(vocab_size)) {
-  full_sequences_.reserve(static_cast<size_t>(max_sequences));
+  for (std::vector<int32_t>* group : {&choosing_, &reading_all_, &reading_sets_})
+    group->reserve(static_cast<size_t>(max_sequences));
 }
 
 Status Transformer::Forward(const StepBatch& batch, const LogitsFn& on_logits) {
@@ -38,15 +37,19 @@ Status Transformer::Forward(const StepBatch& batch, const LogitsFn& on_logits) {
 }
 
 void Transformer::Attend(int32_t layer, const StepBatch& batch) {
-  full_sequences_.clear();
+  choosing_.clear();
+  reading_all_.clear();
+  reading_sets_.clear();
   for (size_t i = 0; i < batch.sequences.size(); ++i) {
     const AttentionPlan* plan = batch.sequences[i].plan;
-    const LayerRole role = plan == nullptr ? LayerRole::kFull : plan->role(layer);
-    TIDAL_CHECK(role == LayerRole::kFull, "layer {} has a role that this step does not know",
-                layer);
-    full_sequences_.push_back(static_cast<int32_t>(i));
+    const auto sequence = static_cast<int32_t>(i);
+    if (plan != nullptr && plan->Selects(layer)) choosing_.push_back(sequence);
+    const bool reads_all = plan == nullptr || plan->Role(layer) == LayerRole::kFull;
+    (reads_all ? reading_all_ : reading_sets_).push_back(sequence);
   }
-  executor_->Attend(layer, AttendTo::kEverything, full_sequences_);
+  if (!choosing_.empty()) executor_->Choose(layer, choosing_);
+  if (!reading_all_.empty()) executor_->Attend(layer, AttendTo::kEverything, reading_all_);
+  if (!reading_sets_.empty()) executor_->Attend(layer, AttendTo::kSets, reading_sets_);
 }
 
 }  // namespace tidal

@@ -27,13 +27,17 @@ class Transformer {
   Status Forward(const StepBatch& batch, const LogitsFn& on_logits);
 
  private:
+  // Lets the sequences whose plans choose in this layer choose, then attends everybody's rows.
   void Attend(int32_t layer, const StepBatch& batch);
 
   Executor* executor_;
   int32_t num_layers_;
   int32_t vocab_size_;
-  std::vector<int32_t> full_sequences_;  // of the layer at hand
-  std::vector<float> logits_;            // [executor's max_logit_rows, vocab_size]
+  // Of the layer at hand, as indexes into the batch's sequences.
+  std::vector<int32_t> choosing_;
+  std::vector<int32_t> reading_all_;
+  std::vector<int32_t> reading_sets_;
+  std::vector<float> logits_;  // [executor's max_logit_rows, vocab_size]
 };
 
 }  // namespace tidal

@@ -1,0 +1,122 @@
+#include "engine/engine_setup.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fmt/format.h>
+#include <fstream>
+#include <string>
+
+#include "base/math.h"
+#include "base/system_memory.h"
+#include "cpu/cpu_executor.h"
+#include "cuda/cuda_devices.h"
+#include "kv/page_pool.h"
+#include "model/model_hash.h"
+
+namespace tidal {
+namespace {
+
+// Left to the rest of the program and the system when a context is sized to the memory that there
+// is.
+constexpr int64_t kMemoryReserveBytes = int64_t{256} << 20;
+
+// A sidecar has a few lines per plan; what is larger is another kind of file.
+constexpr uintmax_t kMaxSidecarBytes = uintmax_t{16} << 20;
+
+// "cpu", or why the device that was asked for cannot be used.
+Status CheckDevice(const std::string& device) {
+  if (device == "cpu") return OkStatus();
+  constexpr std::string_view kCuda = "cuda";
+  const bool well_formed =
+      device == kCuda ||
+      (device.starts_with("cuda:") && device.size() > 5 && device.size() <= 8 &&
+       std::all_of(device.begin() + 5, device.end(), [](char c) { return c >= '0' && c <= '9'; }));
+  if (!well_formed)
+    return InvalidArgument("--device is \"{}\", expected cpu, cuda or cuda:N", device);
+  const auto devices = ListCudaDevices();
+  if (!devices.ok()) return devices.status().Annotate("--device " + device);
+  const size_t index = device == kCuda ? 0 : std::stoul(device.substr(5));
+  if (index >= devices->size()) {
+    return InvalidArgument("--device is {}, but this machine has {} CUDA devices", device,
+                           devices->size());
+  }
+  return Unsupported(
+      "--device {} is {} (sm_{}, {}), but this version runs models on the CPU only; use --device "
+      "cpu",
+      device, (*devices)[index].name, (*devices)[index].compute_capability,
+      FormatBytes((*devices)[index].memory_bytes));
+}
+
+}  // namespace
+
+Status CheckOptions(const EngineOptions& options) {
+  TIDAL_RETURN_IF_ERROR(CheckDevice(options.device));
+  if (options.num_threads < 0 || options.num_threads > 1024) {
+    return InvalidArgument("--threads is {}, expected 1 to 1024", options.num_threads);
+  }
+  if (options.max_batch_tokens < 1 || options.max_batch_tokens > 65536) {
+    return InvalidArgument("--batch-size is {}, expected 1 to 65536", options.max_batch_tokens);
+  }
+  if (options.max_sequences < 1 || options.max_sequences > 4096) {
+    return InvalidArgument("{} sequences asked for, expected 1 to 4096", options.max_sequences);
+  }
+  return OkStatus();
+}
+
+Result<int32_t> ChooseCtxSize(const EngineOptions& options, const Model& model,
+                              const KeyIndexChoice& index) {
+  const int32_t trained = model.config().trained_seq_len;
+  if (options.ctx_size < 0)
+    return InvalidArgument("--ctx-size is {}, expected 1 to {}", options.ctx_size, trained);
+  if (options.ctx_size > trained) {
+    return InvalidArgument(
+        "--ctx-size is {}, but {} was trained with a context of {}; ask for at most that",
+        options.ctx_size, options.model_path, trained);
+  }
+  TIDAL_ASSIGN_OR_RETURN(
+      const int64_t kv_page_bytes,
+      CpuKvPageBytes(model.config(), options.k_cache_type, options.v_cache_type));
+  const int64_t index_page_bytes =
+      CpuIndexPageBytes(model.config(), index.num_layers(), index.bits);
+  const int64_t page_bytes = kv_page_bytes + index_page_bytes;
+  const int64_t room = AvailableMemoryBytes() - model.weight_bytes() - kMemoryReserveBytes;
+  const int64_t fitting_pages = std::max<int64_t>(room / page_bytes, 0) / options.max_sequences;
+  const auto fitting = static_cast<int32_t>(std::min<int64_t>(fitting_pages * kPageSize, trained));
+  const int32_t wanted = options.ctx_size == 0 ? trained : options.ctx_size;
+  if (wanted <= fitting) return wanted;
+  if (options.ctx_size == 0 && fitting > 0) return fitting;
+  const int64_t wanted_pages = CeilDiv(wanted, kPageSize) * options.max_sequences;
+  const std::string index_part =
+      index_page_bytes == 0
+          ? ""
+          : fmt::format(" and {} for its key index", FormatBytes(wanted_pages * index_page_bytes));
+  return OutOfMemory(
+      "a context of {} tokens needs {} for its KV cache{} beside {} of weights, but {} of memory "
+      "are "
+      "available; the largest context that fits is {}",
+      wanted, FormatBytes(wanted_pages * kv_page_bytes), index_part,
+      FormatBytes(model.weight_bytes()), FormatBytes(AvailableMemoryBytes()), fitting);
+}
+
+Result<std::optional<Sidecar>> ReadSidecar(const std::string& model_path, const Model& model) {
+  const std::string path = SidecarPath(model_path);
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) return std::optional<Sidecar>();
+  const uintmax_t size = std::filesystem::file_size(path, error);
+  if (error) return IoError("{}: cannot read: {}", path, error.message());
+  if (size > kMaxSidecarBytes) {
+    return Corrupt("{}: {} bytes, expected a file of calibrated plans of at most {}", path, size,
+                   kMaxSidecarBytes);
+  }
+  std::string text(static_cast<size_t>(size), '\0');
+  std::ifstream file(path, std::ios::binary);
+  if (!file.read(text.data(), static_cast<std::streamsize>(size)))
+    return IoError("{}: cannot read its {} bytes", path, size);
+  TIDAL_ASSIGN_OR_RETURN(const std::string hash, ModelHash(model));
+  TIDAL_ASSIGN_OR_RETURN(
+      Sidecar sidecar,
+      Sidecar::Parse(path, text, hash, model.config().num_layers, model.config().num_kv_heads));
+  return std::optional<Sidecar>(std::move(sidecar));
+}
+
+}  // namespace tidal

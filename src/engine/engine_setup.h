@@ -1,0 +1,31 @@
+// What is decided when an engine is made: whether its options can be had, the context's size, the
+// model's sidecar.
+#ifndef TIDAL_ENGINE_ENGINE_SETUP_H_
+#define TIDAL_ENGINE_ENGINE_SETUP_H_
+
+#include <cstdint>
+#include <optional>
+
+#include "attention/sidecar.h"
+#include "base/status.h"
+#include "engine/engine.h"
+#include "engine/key_index_choice.h"
+#include "model/model.h"
+
+namespace tidal {
+
+// kInvalidArgument or kUnsupported, naming the flag.
+Status CheckOptions(const EngineOptions& options);
+
+// The context to use: what was asked for, checked; or what the model was trained with, cut to what
+// fits in memory. kInvalidArgument, kOutOfMemory (with the largest context that fits).
+Result<int32_t> ChooseCtxSize(const EngineOptions& options, const Model& model,
+                              const KeyIndexChoice& index);
+
+// The calibrated plans beside the model's file; none where there is no such file. Errors: kIo,
+// those of Sidecar::Parse.
+Result<std::optional<Sidecar>> ReadSidecar(const std::string& model_path, const Model& model);
+
+}  // namespace tidal
+
+#endif  // TIDAL_ENGINE_ENGINE_SETUP_H_
