@@ -6,7 +6,6 @@
 #include <optional>
 #include <utility>
 
-#include "base/sha256.h"
 #include "gguf/gguf_format.h"
 #include "gguf/gguf_parse.h"
 #include "gguf/gguf_split.h"
@@ -16,8 +15,6 @@
 
 namespace tidal {
 namespace {
-
-constexpr size_t kHashedTensorBytes = 4096;
 
 // Indices of `items` in the order of their names, for look-ups in O(log n) whatever the names are
 // (an attacker picks them, so a hash table could be made slow).
@@ -358,16 +355,6 @@ std::vector<std::span<const std::byte>> GgufFile::Heads() const {
   for (const Part& part : impl_->parts)
     heads.push_back(part.mapping.bytes().first(part.directory.directory_bytes));
   return heads;
-}
-
-std::string GgufFile::ModelHash() const {
-  Sha256 hash;
-  for (const Part& part : impl_->parts)
-    hash.Update(part.mapping.bytes().first(part.directory.directory_bytes));
-  for (const GgufTensor& tensor : impl_->tensors) {
-    hash.Update({tensor.data, std::min(tensor.available_bytes, kHashedTensorBytes)});
-  }
-  return hash.FinishHex();
 }
 
 }  // namespace tidal

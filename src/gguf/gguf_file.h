@@ -91,10 +91,6 @@ class GgufFile {
   // first tensor. They point into the mapping.
   std::vector<std::span<const std::byte>> Heads() const;
 
-  // SHA-256 of header, metadata and tensor directory followed by the first 4 KiB of each tensor, in
-  // hex: names a model without reading all of it (sidecars, prompt caches).
-  std::string ModelHash() const;
-
  private:
   struct Impl;
   explicit GgufFile(std::unique_ptr<Impl> impl);
