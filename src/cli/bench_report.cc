@@ -92,28 +92,30 @@ void AppendSpeeds(const BenchMachine& machine, const std::vector<BenchRow>& rows
 
 // Where the attention of decode tests went, for people who compare plans.
 void AppendAttention(const std::vector<BenchRow>& rows, size_t width, std::string* table) {
-  *table += fmt::format("\n{:<7} {:>6}  {:<{}} {:>8} {:>8} {:>8} {:>8} {:>8}  {:>8} {:>8} {:>8}\n",
-                        "attn ms", "depth", "plan", width, "scan", "merge", "top-k", "gather",
-                        "full", "full", "select", "reuse");
+  *table += fmt::format("\n{:<{}} {:<44}   {}\n", "attention, ms/token", width + 16, "by part",
+                        "by layers that");
+  *table += fmt::format("{:<7} {:>6}  {:<{}} {:>8} {:>8} {:>8} {:>8} {:>8}   {:>8} {:>8} {:>8}\n",
+                        "test", "depth", "plan", width, "scan", "merge", "top-k", "gather", "full",
+                        "read all", "choose", "reuse");
   for (const BenchRow& row : rows) {
     const Figures figures = FiguresOf(row);
     const ExecutorProfile& parts = figures.parts;
     *table += fmt::format(
-        "{:<7} {:>6}  {:<{}} {:>8.3f} {:>8.3f} {:>8.3f} {:>8.3f} {:>8.3f}  {:>8.3f} {:>8.3f} "
+        "{:<7} {:>6}  {:<{}} {:>8.3f} {:>8.3f} {:>8.3f} {:>8.3f} {:>8.3f}   {:>8.3f} {:>8.3f} "
         "{:>8.3f}\n",
         row.test, row.depth, Shortened(row.plan.text, width), width, parts.scan_ms, parts.merge_ms,
         parts.top_k_ms, parts.gather_ms, parts.full_ms, parts.role_ms[0], parts.role_ms[1],
         parts.role_ms[2]);
   }
   *table +=
-      "\nattn ms by part (scoring keys, merging heads, top-k, attention over the chosen and over "
-      "all\n"
-      "tokens), then the same by the role of the layer: reads all, chooses, reuses a choice.\n\n";
+      "\nscan scores keys, merge joins heads, gather attends the chosen tokens, full all of "
+      "them.\n\nplans:\n";
   std::vector<std::string> told;
   for (const BenchRow& row : rows) {
-    if (std::find(told.begin(), told.end(), row.plan.text) != told.end()) continue;
+    if (row.plan.plan.is_full() || std::find(told.begin(), told.end(), row.plan.text) != told.end())
+      continue;
     told.push_back(row.plan.text);
-    *table += fmt::format("{} is {}\n", row.plan.text, row.plan.plan.ToString());
+    *table += fmt::format("  {} is {}\n", row.plan.text, row.plan.plan.ToString());
   }
 }
 
