@@ -1,6 +1,7 @@
 #include "attention/sidecar.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <fmt/format.h>
 #include <tuple>
 
@@ -17,6 +18,20 @@ using Json = nlohmann::ordered_json;
 constexpr size_t kMaxFileBytes = size_t{16} << 20;
 constexpr size_t kMaxEntries = 4096;
 constexpr int kFormat = 1;
+
+// A file's name on one line.
+std::string OneLine(std::string_view name) {
+  std::string line;
+  for (const char c : name) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte == 0x7f) {
+      line += fmt::format("\\x{:02x}", byte);
+    } else {
+      line += c;
+    }
+  }
+  return line;
+}
 
 struct Model {
   int32_t num_layers = 0;
@@ -204,7 +219,7 @@ Result<Sidecar> Sidecar::Parse(std::string_view name, std::string_view json_text
     return ReadEntries(json, {num_layers, num_kv_heads}, &sidecar.entries_);
   };
   const Status status = read();
-  if (!status.ok()) return status.Annotate(name);
+  if (!status.ok()) return status.Annotate(OneLine(name));
   return sidecar;
 }
 
@@ -218,6 +233,9 @@ const SidecarEntry* Sidecar::Find(std::string_view preset, int64_t budget) const
 }
 
 std::string SidecarPath(const std::string& model_path) {
+  std::error_code error;
+  const std::filesystem::path path(model_path);
+  if (std::filesystem::is_directory(path, error)) return (path / "model.tidal.json").string();
   constexpr std::string_view kEnding = ".gguf";
   std::string_view stem = model_path;
   if (stem.ends_with(kEnding)) stem.remove_suffix(kEnding.size());

@@ -47,7 +47,7 @@ class Sidecar {
   std::vector<SidecarEntry> entries_;  // by preset and ascending budget
 };
 
-// NAME.tidal.json for NAME.gguf, whether or not it is there.
+// NAME.tidal.json for NAME.gguf, model.tidal.json in a folder; whether or not it is there.
 std::string SidecarPath(const std::string& model_path);
 
 }  // namespace tidal

@@ -97,6 +97,8 @@ TEST(SidecarTest, LiesBesideTheModel) {
   EXPECT_EQ(SidecarPath("/m/a.gguf"), "/m/a.tidal.json");
   EXPECT_EQ(SidecarPath("a.b.gguf"), "a.b.tidal.json");
   EXPECT_EQ(SidecarPath("a"), "a.tidal.json");
+  EXPECT_EQ(SidecarPath("/tmp"), "/tmp/model.tidal.json");
+  EXPECT_EQ(SidecarPath("/tmp/"), "/tmp/model.tidal.json");
 }
 
 // ---- what is wrong with a file
@@ -116,6 +118,11 @@ TEST(SidecarTest, AnotherModelsFileIsRefusedByName) {
   EXPECT_EQ(ErrorOf(json.dump(), StatusCode::kInvalidArgument),
             "m.tidal.json: made for another model (model_hash " + std::string(64, 'b') +
                 ", this model's is " + kHash + "): remove it or calibrate anew");
+}
+
+TEST(SidecarTest, AnyNameGivesOneLine) {
+  const Result<Sidecar> sidecar = Sidecar::Parse("a\nb", "x", kHash, kNumLayers, kNumKvHeads);
+  EXPECT_THAT(sidecar.status().message(), testing::StartsWith("a\\x0ab: not valid JSON"));
 }
 
 TEST(SidecarTest, WrongHeads) {
