@@ -9,22 +9,32 @@ namespace {
 constexpr size_t kMaxShortWord = 32;
 
 // Positions have 32 bits. A word this long is cut, which can change the tokens at the cut.
-constexpr size_t kMaxWordBytes = size_t{1} << 30;
+constexpr size_t kMaxSymbols = size_t{1} << 30;
 
 }  // namespace
 
 void Bpe::Tokenize(std::string_view word, BpeScratch* scratch, std::vector<TokenId>* tokens) const {
-  if (word.size() <= kMaxShortWord) return TokenizeShort(word, tokens);
-  for (; !word.empty(); word.remove_prefix(std::min(word.size(), kMaxWordBytes))) {
-    TokenizeLong(word.substr(0, kMaxWordBytes), scratch, tokens);
+  const auto symbol_at = [&](size_t i) { return byte_tokens_[static_cast<uint8_t>(word[i])]; };
+  if (word.size() <= kMaxShortWord) return MergeShort(word.size(), symbol_at, tokens);
+  for (; !word.empty(); word.remove_prefix(std::min(word.size(), kMaxSymbols))) {
+    MergeLong(std::min(word.size(), kMaxSymbols), symbol_at, scratch, tokens);
   }
 }
 
-void Bpe::TokenizeShort(std::string_view word, std::vector<TokenId>* tokens) const {
+void Bpe::Merge(std::span<const TokenId> symbols, BpeScratch* scratch,
+                std::vector<TokenId>* tokens) const {
+  const auto symbol_at = [&](size_t i) { return symbols[i]; };
+  if (symbols.size() <= kMaxShortWord) return MergeShort(symbols.size(), symbol_at, tokens);
+  for (; !symbols.empty(); symbols = symbols.subspan(std::min(symbols.size(), kMaxSymbols))) {
+    MergeLong(std::min(symbols.size(), kMaxSymbols), symbol_at, scratch, tokens);
+  }
+}
+
+template <typename SymbolAt>
+void Bpe::MergeShort(size_t size, const SymbolAt& symbol_at, std::vector<TokenId>* tokens) const {
   std::array<TokenId, kMaxShortWord> ids;
-  std::array<Merge, kMaxShortWord> merges;  // merges[i]: of ids[i] and ids[i + 1]
-  size_t size = word.size();
-  for (size_t i = 0; i < size; ++i) ids[i] = byte_tokens_[static_cast<uint8_t>(word[i])];
+  std::array<tidal::Merge, kMaxShortWord> merges;  // merges[i]: of ids[i] and ids[i + 1]
+  for (size_t i = 0; i < size; ++i) ids[i] = symbol_at(i);
   for (size_t i = 0; i + 1 < size; ++i) merges[i] = merges_.Find(ids[i], ids[i + 1]);
   while (size > 1) {
     size_t best = 0;
@@ -43,11 +53,11 @@ void Bpe::TokenizeShort(std::string_view word, std::vector<TokenId>* tokens) con
                [](TokenId id) { return id != kNoToken; });
 }
 
-void Bpe::LinkSymbols(std::string_view word, BpeScratch* scratch) const {
-  const auto size = static_cast<uint32_t>(word.size());
+template <typename SymbolAt>
+void Bpe::LinkSymbols(uint32_t size, const SymbolAt& symbol_at, BpeScratch* scratch) const {
   scratch->symbols.resize(size);
   for (uint32_t i = 0; i < size; ++i) {
-    scratch->symbols[i] = {byte_tokens_[static_cast<uint8_t>(word[i])], i + 1, i - 1, kNoRank};
+    scratch->symbols[i] = {symbol_at(i), i + 1, i - 1, kNoRank};
   }
   for (uint32_t i = 0; i + 1 < size; ++i) {
     auto& symbol = scratch->symbols[i];
@@ -65,11 +75,12 @@ void Bpe::UpdateRank(uint32_t pos, BpeScratch* scratch) const {
   if (symbol.rank != kNoRank) scratch->queue.Push({symbol.rank, pos});
 }
 
-void Bpe::TokenizeLong(std::string_view word, BpeScratch* scratch,
-                       std::vector<TokenId>* tokens) const {
-  LinkSymbols(word, scratch);
+template <typename SymbolAt>
+void Bpe::MergeLong(size_t num_symbols, const SymbolAt& symbol_at, BpeScratch* scratch,
+                    std::vector<TokenId>* tokens) const {
+  const auto size = static_cast<uint32_t>(num_symbols);
+  LinkSymbols(size, symbol_at, scratch);
   auto& symbols = scratch->symbols;
-  const auto size = static_cast<uint32_t>(symbols.size());
   while (!scratch->queue.empty()) {
     const auto [rank, pos] = scratch->queue.Pop();
     auto& symbol = symbols[pos];

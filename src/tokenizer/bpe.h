@@ -1,10 +1,11 @@
-// Byte-pair encoding of one word: starting from single bytes, the neighbours with the lowest merge
-// rank (the leftmost where there are several) are merged until none can be.
+// Byte-pair encoding of one word: starting from single bytes or other symbols, the neighbours with
+// the lowest merge rank (the leftmost where there are several) are merged until none can be.
 #ifndef TIDAL_TOKENIZER_BPE_H_
 #define TIDAL_TOKENIZER_BPE_H_
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -35,11 +36,19 @@ class Bpe {
   // Appends the tokens of `word`. Bytes for which there is no token give none. O(n log n) in the
   // word's length.
   void Tokenize(std::string_view word, BpeScratch* scratch, std::vector<TokenId>* tokens) const;
+  // The same from symbols that are tokens already, such as the characters of a word.
+  void Merge(std::span<const TokenId> symbols, BpeScratch* scratch,
+             std::vector<TokenId>* tokens) const;
 
  private:
-  void TokenizeShort(std::string_view word, std::vector<TokenId>* tokens) const;
-  void TokenizeLong(std::string_view word, BpeScratch* scratch, std::vector<TokenId>* tokens) const;
-  void LinkSymbols(std::string_view word, BpeScratch* scratch) const;
+  // symbol_at(i): the i-th of `size` symbols.
+  template <typename SymbolAt>
+  void MergeShort(size_t size, const SymbolAt& symbol_at, std::vector<TokenId>* tokens) const;
+  template <typename SymbolAt>
+  void MergeLong(size_t size, const SymbolAt& symbol_at, BpeScratch* scratch,
+                 std::vector<TokenId>* tokens) const;
+  template <typename SymbolAt>
+  void LinkSymbols(uint32_t size, const SymbolAt& symbol_at, BpeScratch* scratch) const;
   void UpdateRank(uint32_t pos, BpeScratch* scratch) const;
 
   MergeTable merges_;

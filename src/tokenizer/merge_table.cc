@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <string>
 
 #include "gguf/printable.h"
@@ -23,7 +24,67 @@ bool MergeTable::Makes(TokenId id) const {
                      [id](const Slot& slot) { return slot.merge.product == id; });
 }
 
+namespace {
+
+// A token's bytes may be cut at each of them: this bounds the work that a hostile vocabulary takes.
+constexpr size_t kMaxCuts = size_t{1} << 26;
+
+struct ScoredMerge {
+  TokenId left;
+  TokenId right;
+  TokenId product;
+};
+
+bool IsNormal(const BpeVocab& vocab, TokenId id) {
+  if (id == kNoToken) return false;
+  return vocab.types.empty() || vocab.types[id] == static_cast<int64_t>(TokenType::kNormal);
+}
+
+// All cuts of normal tokens into two.
+Result<std::vector<ScoredMerge>> AllCuts(const BpeVocab& vocab, const TokenIndex& index) {
+  const auto text_of = [&vocab](TokenId id) { return vocab.tokens[id]; };
+  std::vector<ScoredMerge> cuts;
+  size_t tried = 0;
+  for (size_t i = 0; i < vocab.tokens.size(); ++i) {
+    const auto id = static_cast<TokenId>(i);
+    const std::string_view text = vocab.tokens[i];
+    if (!IsNormal(vocab, id)) continue;
+    tried += text.size() * text.size() / 64 + text.size();
+    if (tried > kMaxCuts) return Corrupt("the tokens up to {} are too long to be cut", i);
+    for (size_t at = 1; at < text.size(); ++at) {
+      const TokenId left = index.Find(text.substr(0, at), text_of);
+      if (!IsNormal(vocab, left)) continue;
+      const TokenId right = index.Find(text.substr(at), text_of);
+      if (IsNormal(vocab, right)) cuts.push_back({left, right, id});
+    }
+  }
+  return cuts;
+}
+
+}  // namespace
+
+Result<MergeTable> MergeTable::FromScores(const BpeVocab& vocab, const TokenIndex& index) {
+  if (vocab.scores.size() != vocab.tokens.size()) {
+    return Corrupt("there are {} token scores for {} tokens, expected one a token",
+                   vocab.scores.size(), vocab.tokens.size());
+  }
+  for (size_t i = 0; i < vocab.scores.size(); ++i) {
+    if (std::isnan(vocab.scores[i])) return Corrupt("the score of token {} is not a number", i);
+  }
+  TIDAL_ASSIGN_OR_RETURN(std::vector<ScoredMerge> cuts, AllCuts(vocab, index));
+  const auto score_of = [&vocab](const ScoredMerge& cut) { return vocab.scores[cut.product]; };
+  std::ranges::stable_sort(cuts, std::ranges::greater(), score_of);
+  MergeTable table(cuts.size());
+  uint32_t rank = 0;
+  for (size_t i = 0; i < cuts.size(); ++i) {
+    if (i > 0 && score_of(cuts[i]) != score_of(cuts[i - 1])) ++rank;
+    table.Insert(cuts[i].left, cuts[i].right, {rank, cuts[i].product});
+  }
+  return table;
+}
+
 Result<MergeTable> MergeTable::Create(const BpeVocab& vocab, const TokenIndex& index) {
+  if (!vocab.scores.empty()) return FromScores(vocab, index);
   if (vocab.merges.size() >= kNoRank) {
     return Corrupt("the vocabulary has {} merges, expected fewer than 2^32", vocab.merges.size());
   }

@@ -1,5 +1,4 @@
-// Which two neighbouring tokens become one, and how soon: the merges of a byte-level BPE
-// vocabulary.
+// Which two neighbouring tokens become one, and how soon: the merges of a BPE vocabulary.
 #ifndef TIDAL_TOKENIZER_MERGE_TABLE_H_
 #define TIDAL_TOKENIZER_MERGE_TABLE_H_
 
@@ -23,8 +22,11 @@ struct Merge {
 // Threads: const methods may be called from any thread.
 class MergeTable {
  public:
-  // Errors: kCorrupt (a merge that is not two tokens with one space between, or that names or makes
-  // a text which is no token). Where two merges are of the same pair, the first counts.
+  // From the vocabulary's merges, or else from its scores: then all ways to cut a normal token in
+  // two normal ones are merges, and equal scores are equal ranks. Errors: kCorrupt (a merge that is
+  // not two tokens with one space between, or that names or makes a text which is no token; scores
+  // that are more or fewer than tokens, or NaN; tokens so long that there are too many cuts). Where
+  // two merges are of the same pair, the first counts.
   static Result<MergeTable> Create(const BpeVocab& vocab, const TokenIndex& index);
 
   // rank == kNoRank where the two do not merge. kNoToken merges with nothing.
@@ -44,6 +46,8 @@ class MergeTable {
     uint64_t key = 0;
     Merge merge;  // rank == kNoRank: the slot is free
   };
+
+  static Result<MergeTable> FromScores(const BpeVocab& vocab, const TokenIndex& index);
 
   explicit MergeTable(size_t num_merges);
   void Insert(TokenId left, TokenId right, Merge merge);

@@ -20,6 +20,10 @@ constexpr char kLlamaBpe[] = R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\
                              R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 constexpr char kQwen2[] = R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|)"
                           R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr char kTekken[] =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|)"
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|)"
+    R"(\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 // Published as two steps: digits are split off one by one, and the rest is cut as by GPT-2. In one
 // pattern, a digit is like the end of the text for the rule that leaves the last of several spaces
 // to the next word.
@@ -67,6 +71,7 @@ constexpr Family kFamilies[] = {
     {.name = "qwen2", .pattern = kQwen2},
     {.name = "deepseek-r1-qwen", .pattern = kQwen2},
     {.name = "smollm", .pattern = kSmolLm},
+    {.name = "tekken", .pattern = kTekken, .ignores_merges = true, .adds_bos = true},
 };
 
 std::string KnownNames() {
@@ -84,6 +89,12 @@ void PreTokenizer::FreeCode::operator()(pcre2_code* code) const { pcre2_code_fre
 
 void PreTokenizer::FreeContext::operator()(pcre2_match_context* context) const {
   pcre2_match_context_free(context);
+}
+
+std::string_view PreTokenizer::NameOfPattern(std::string_view pattern) {
+  const auto* family = std::ranges::find(
+      kFamilies, pattern, [](const Family& f) { return std::string_view(f.pattern); });
+  return family == std::end(kFamilies) ? "" : family->name;
 }
 
 Result<PreTokenizer> PreTokenizer::Create(std::string_view name, Jit jit) {

@@ -25,6 +25,10 @@ class PreTokenizer {
   // message lists the known).
   static Result<PreTokenizer> Create(std::string_view name, Jit jit = Jit::kWherePossible);
 
+  // The name of the family that cuts words by this regular expression, as tokenizer.json spells it;
+  // "" where none is known.
+  static std::string_view NameOfPattern(std::string_view pattern);
+
   // Does a word that is a token as a whole become that token, whatever the merges say?
   bool ignores_merges() const { return ignores_merges_; }
   // Is a BOS token put in front where the file says nothing about it?

@@ -79,7 +79,7 @@ TEST(PreTokenizerTest, AnUnknownNameListsTheKnownOnes) {
   EXPECT_EQ(result.status().message(),
             "the pre-tokenizer \"tekken\\n\" is not known; supported are: gpt2, gpt-2, default, "
             "llama-bpe, llama3, "
-            "llama-v3, qwen2, deepseek-r1-qwen, smollm");
+            "llama-v3, qwen2, deepseek-r1-qwen, smollm, tekken");
 }
 
 // More steps back than the library's default limit allows; the interpreter, which counts more of

@@ -35,6 +35,16 @@ std::optional<TokenType> ParseType(int64_t value) {
   return static_cast<TokenType>(value);
 }
 
+void AppendWithSpaces(std::string_view text, std::string* bytes) {
+  constexpr std::string_view kSpacePiece = "\xE2\x96\x81";  // U+2581
+  for (size_t at = text.find(kSpacePiece); at != std::string_view::npos;
+       at = text.find(kSpacePiece)) {
+    bytes->append(text.substr(0, at)).append(" ");
+    text.remove_prefix(at + kSpacePiece.size());
+  }
+  bytes->append(text);
+}
+
 }  // namespace
 
 Result<TokenTable> TokenTable::Create(const BpeVocab& vocab) {
@@ -58,13 +68,14 @@ Result<TokenTable> TokenTable::Create(const BpeVocab& vocab) {
       if (!type) return Corrupt("token {} has the type {}, expected 0 to 6", i, vocab.types[i]);
       table.types_[i] = *type;
     }
-    TIDAL_RETURN_IF_ERROR(table.AppendToken(static_cast<TokenId>(i), vocab.tokens[i]));
+    TIDAL_RETURN_IF_ERROR(
+        table.AppendToken(static_cast<TokenId>(i), vocab.tokens[i], vocab.spelling));
   }
   table.bytes_.shrink_to_fit();
   return table;
 }
 
-Status TokenTable::AppendToken(TokenId id, std::string_view text) {
+Status TokenTable::AppendToken(TokenId id, std::string_view text, TokenSpelling spelling) {
   if (text.empty()) return Corrupt("token {} is empty", id);
   if (text.size() > std::numeric_limits<uint32_t>::max() - bytes_.size()) {
     return Corrupt("the tokens up to {} have more than 2^32 bytes", id);
@@ -77,6 +88,8 @@ Status TokenTable::AppendToken(TokenId id, std::string_view text) {
     bytes_.push_back(static_cast<char>(*byte));
     // A token in the byte alphabet is preferred: only such ones take part in merges.
     if (byte_tokens_[*byte] == kNoToken) byte_tokens_[*byte] = id;
+  } else if (types_[id] == TokenType::kNormal && spelling == TokenSpelling::kSentencePiece) {
+    AppendWithSpaces(text, &bytes_);
   } else if (types_[id] == TokenType::kNormal && AppendAlphabetBytes(text, &bytes_)) {
     if (bytes_.size() - offsets_.back() == 1) {
       byte_tokens_[static_cast<uint8_t>(bytes_.back())] = id;

@@ -23,7 +23,8 @@ class TokenTable {
 
   int32_t size() const { return static_cast<int32_t>(types_.size()); }
   TokenType type(TokenId id) const { return types_[id]; }
-  // The bytes of a normal or byte token, the plain text of the others.
+  // The bytes of a normal or byte token (of SentencePiece's normal tokens with spaces for U+2581),
+  // the plain text of the others.
   std::string_view bytes(TokenId id) const {
     return {bytes_.data() + offsets_[id], offsets_[id + 1] - offsets_[id]};
   }
@@ -34,7 +35,7 @@ class TokenTable {
   void MakeControl(TokenId id) { types_[id] = TokenType::kControl; }
 
  private:
-  Status AppendToken(TokenId id, std::string_view text);
+  Status AppendToken(TokenId id, std::string_view text, TokenSpelling spelling);
 
   std::string bytes_;              // of all tokens, one after the other
   std::vector<uint32_t> offsets_;  // [size() + 1], into bytes_

@@ -7,7 +7,10 @@
 #include "base/check.h"
 #include "tokenizer/bpe.h"
 #include "tokenizer/bpe_vocab.h"
+#include "tokenizer/hf_vocab.h"
 #include "tokenizer/merge_table.h"
+#include "tokenizer/nfc.h"
+#include "tokenizer/piece_speller.h"
 #include "tokenizer/pre_tokenizer.h"
 #include "tokenizer/special_matcher.h"
 #include "tokenizer/token_index.h"
@@ -99,9 +102,12 @@ Result<SpecialMatcher> MakeMatcher(const TokenTable& tokens, SpecialTokens speci
 struct Tokenizer::Impl {
   class Call;
 
+  static Status MakeInput(const BpeVocab& vocab, Impl* impl);
+
   TokenTable tokens;
   Bpe bpe;
-  PreTokenizer pre_tokenizer;
+  std::optional<PreTokenizer> pre_tokenizer;  // one of these two
+  std::optional<PieceSpeller> pieces;
   TokenIndex
       whole_words;  // normal tokens by their bytes; empty unless the pre-tokenizer ignores merges
   SpecialMatcher parsed_tokens;
@@ -109,6 +115,8 @@ struct Tokenizer::Impl {
   TokenId bos = kNoToken;
   TokenId eos = kNoToken;
   bool adds_bos = false;
+  bool normalizes_nfc = false;
+  bool strips_prefix = false;
   std::vector<TokenId> ends;
 
   TokenId FindWholeWord(std::string_view word) const {
@@ -120,18 +128,28 @@ struct Tokenizer::Impl {
 // The state of one call of Tokenize.
 class Tokenizer::Impl::Call {
  public:
-  Call(const Impl& impl, size_t text_bytes)
-      : impl_(impl), scanner_(impl.pre_tokenizer), cache_(text_bytes) {
+  Call(const Impl& impl, size_t text_bytes) : impl_(impl), cache_(text_bytes) {
+    if (impl.pre_tokenizer) scanner_.emplace(*impl.pre_tokenizer);
     tokens_.reserve(text_bytes / 4 + 1);
   }
 
   void AddToken(TokenId id) { tokens_.push_back(id); }
 
-  // Text without special tokens.
-  void AddText(std::string_view text) {
+  // Text without special tokens. `at_start`: the first of the whole.
+  void AddText(std::string_view text, bool at_start) {
+    if (impl_.pieces) {
+      impl_.pieces->Spell(text, at_start, &symbols_, [this](std::span<const TokenId> symbols) {
+        impl_.bpe.Merge(symbols, &scratch_, &tokens_);
+      });
+      return;
+    }
     while (!text.empty()) {
       const size_t valid = ValidUtf8Prefix(text);
-      AddWords(text.substr(0, valid));
+      if (impl_.normalizes_nfc) {
+        AddWords(ToNfc(text.substr(0, valid)));
+      } else {
+        AddWords(text.substr(0, valid));
+      }
       text.remove_prefix(valid);
       if (text.empty()) break;
       const TokenId id = impl_.tokens.byte_token(static_cast<uint8_t>(text[0]));
@@ -146,7 +164,7 @@ class Tokenizer::Impl::Call {
   // REQUIRES: text is valid UTF-8.
   void AddWords(std::string_view text) {
     for (size_t pos = 0; pos < text.size();) {
-      const size_t end = scanner_.WordEnd(text, pos);
+      const size_t end = scanner_->WordEnd(text, pos);
       AddWord(text.substr(pos, end - pos));
       pos = end;
     }
@@ -176,9 +194,10 @@ class Tokenizer::Impl::Call {
   }
 
   const Impl& impl_;
-  WordScanner scanner_;
+  std::optional<WordScanner> scanner_;
   WordCache cache_;
   BpeScratch scratch_;
+  std::vector<TokenId> symbols_;
   std::vector<TokenId> tokens_;
 };
 
@@ -192,8 +211,32 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::FromGguf(const GgufFile& file) {
   return tokenizer;
 }
 
+Result<std::unique_ptr<Tokenizer>> Tokenizer::FromHf(const HfFolder& folder) {
+  TIDAL_ASSIGN_OR_RETURN(const HfVocab vocab, HfVocab::Read(folder));
+  auto tokenizer = FromVocab(vocab.vocab());
+  if (!tokenizer.ok()) return tokenizer.status().Annotate(vocab.where());
+  return tokenizer;
+}
+
+Result<std::unique_ptr<Tokenizer>> Tokenizer::ForModel(const Model& model) {
+  if (model.hf_folder() != nullptr) return FromHf(*model.hf_folder());
+  return FromGguf(*model.gguf_file());
+}
+
+// What cuts or spells texts.
+Status Tokenizer::Impl::MakeInput(const BpeVocab& vocab, Impl* impl) {
+  if (vocab.spelling == TokenSpelling::kSentencePiece) {
+    TIDAL_ASSIGN_OR_RETURN(impl->pieces, PieceSpeller::Create(vocab, impl->tokens));
+    impl->strips_prefix = vocab.sentence_piece.strips_prefix;
+    return OkStatus();
+  }
+  TIDAL_ASSIGN_OR_RETURN(impl->pre_tokenizer, PreTokenizer::Create(vocab.pre_tokenizer));
+  if (vocab.ignores_merges.value_or(impl->pre_tokenizer->ignores_merges()))
+    impl->whole_words = IndexWholeWords(impl->tokens);
+  return OkStatus();
+}
+
 Result<std::unique_ptr<Tokenizer>> Tokenizer::FromVocab(const BpeVocab& vocab) {
-  TIDAL_ASSIGN_OR_RETURN(PreTokenizer pre_tokenizer, PreTokenizer::Create(vocab.pre_tokenizer));
   TIDAL_ASSIGN_OR_RETURN(TokenTable tokens, TokenTable::Create(vocab));
   TIDAL_ASSIGN_OR_RETURN(const TokenIndex index, IndexTokens(vocab));
   TIDAL_ASSIGN_OR_RETURN(MergeTable merges, MergeTable::Create(vocab, index));
@@ -207,23 +250,23 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::FromVocab(const BpeVocab& vocab) {
   FindEndTokens(vocab, index, merges, &tokens, &ends);
   TIDAL_ASSIGN_OR_RETURN(SpecialMatcher parsed, MakeMatcher(tokens, SpecialTokens::kParse));
   TIDAL_ASSIGN_OR_RETURN(SpecialMatcher user, MakeMatcher(tokens, SpecialTokens::kAsText));
-  const bool adds_bos = vocab.add_bos.value_or(pre_tokenizer.adds_bos()) && bos != kNoToken;
-  TokenIndex whole_words = pre_tokenizer.ignores_merges() ? IndexWholeWords(tokens) : TokenIndex();
 
   std::unique_ptr<Tokenizer> tokenizer(new Tokenizer());
   Bpe bpe(std::move(merges), tokens.byte_tokens());
   tokenizer->impl_ = std::make_unique<Impl>(Impl{
       .tokens = std::move(tokens),
       .bpe = std::move(bpe),
-      .pre_tokenizer = std::move(pre_tokenizer),
-      .whole_words = std::move(whole_words),
       .parsed_tokens = std::move(parsed),
       .user_tokens = std::move(user),
       .bos = bos,
       .eos = eos,
-      .adds_bos = adds_bos,
+      .normalizes_nfc = vocab.normalizes_nfc,
       .ends = std::move(ends),
   });
+  Impl& impl = *tokenizer->impl_;
+  TIDAL_RETURN_IF_ERROR(Impl::MakeInput(vocab, &impl));
+  const bool usual = impl.pre_tokenizer && impl.pre_tokenizer->adds_bos();
+  impl.adds_bos = vocab.add_bos.value_or(usual) && bos != kNoToken;
   return tokenizer;
 }
 
@@ -235,7 +278,7 @@ std::vector<TokenId> Tokenizer::Tokenize(std::string_view text, SpecialTokens sp
   if (bos == AddBos::kModelDefault && impl_->adds_bos) call.AddToken(impl_->bos);
   for (size_t pos = 0; pos < text.size();) {
     const SpecialMatch match = matcher.Find(text, pos);
-    call.AddText(text.substr(pos, match.begin - pos));
+    call.AddText(text.substr(pos, match.begin - pos), pos == 0);
     if (match.id != kNoToken) call.AddToken(match.id);
     pos = match.end;
   }
@@ -252,6 +295,7 @@ std::string_view Tokenizer::TokenBytes(TokenId id, bool show_special) const {
 std::string Tokenizer::Detokenize(std::span<const TokenId> ids, bool show_special) const {
   std::string text;
   for (const TokenId id : ids) text += TokenBytes(id, show_special);
+  if (impl_->strips_prefix && text.starts_with(' ')) text.erase(0, 1);
   return text;
 }
 

@@ -11,11 +11,13 @@
 
 #include "base/status.h"
 #include "gguf/gguf_file.h"
+#include "model/model.h"
 #include "tokenizer/token_id.h"
 
 namespace tidal {
 
 struct BpeVocab;
+class HfFolder;
 
 // Does "<|im_end|>" in the text become one token? With kAsText only tokens of the type "user
 // defined" still do: they are text to the model, such as "<tool_call>", and never control it.
@@ -25,11 +27,16 @@ enum class AddBos : uint8_t { kModelDefault, kNever };
 // Thread-safe: const methods may be called from any thread.
 class Tokenizer {
  public:
+  // That of a model, whatever its format.
+  static Result<std::unique_ptr<Tokenizer>> ForModel(const Model& model);
   // Errors: kCorrupt (missing or ill-typed keys, ids out of range, byte tokens like "<0x-1>",
   // tokens that are empty or there twice, merges of what is no token), kUnsupported (a tokenizer
   // model or pre-tokenizer that is not known; the message lists those that are). Needs nothing of
   // the file afterwards.
   static Result<std::unique_ptr<Tokenizer>> FromGguf(const GgufFile& file);
+  // From tokenizer.json and the files beside it. Errors: kNotFound, kIo, kCorrupt as above;
+  // kUnsupported for another model than BPE, or for a step that is not known.
+  static Result<std::unique_ptr<Tokenizer>> FromHf(const HfFolder& folder);
   // The same from a vocabulary that was read from any format. Needs nothing of it afterwards.
   static Result<std::unique_ptr<Tokenizer>> FromVocab(const BpeVocab& vocab);
   ~Tokenizer();
@@ -45,7 +52,8 @@ class Tokenizer {
   // The bytes of one token, valid while the tokenizer lives. Control, unknown and unused tokens
   // give "" unless `show_special`, and then their text. REQUIRES: 0 <= id < vocab_size().
   std::string_view TokenBytes(TokenId id, bool show_special = false) const;
-  // All tokens' bytes joined; may hold invalid UTF-8 where the tokens do.
+  // All tokens' bytes joined; may hold invalid UTF-8 where the tokens do. The space that a
+  // SentencePiece vocabulary puts in front of texts is left out at the start.
   std::string Detokenize(std::span<const TokenId> ids, bool show_special = false) const;
 
   int32_t vocab_size() const;

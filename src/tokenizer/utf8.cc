@@ -41,6 +41,33 @@ Utf8Unit ReadUtf8(std::string_view text) {
   return {Utf8Kind::kCharacter, info.length};
 }
 
+uint32_t CodePointOf(std::string_view character) {
+  const auto byte = [&](size_t i) { return static_cast<uint8_t>(character[i]); };
+  if (character.size() == 1) return byte(0);
+  uint32_t code = byte(0) & (0x7Fu >> character.size());
+  for (size_t i = 1; i < character.size(); ++i) code = code << 6 | (byte(i) & 0x3Fu);
+  return code;
+}
+
+void AppendUtf8(uint32_t code, std::string* text) {
+  const auto tail = [&](int shift) { *text += static_cast<char>(0x80 | ((code >> shift) & 0x3F)); };
+  if (code < 0x80) {
+    *text += static_cast<char>(code);
+  } else if (code < 0x800) {
+    *text += static_cast<char>(0xC0 | (code >> 6));
+    tail(0);
+  } else if (code < 0x10000) {
+    *text += static_cast<char>(0xE0 | (code >> 12));
+    tail(6);
+    tail(0);
+  } else {
+    *text += static_cast<char>(0xF0 | (code >> 18));
+    tail(12);
+    tail(6);
+    tail(0);
+  }
+}
+
 size_t ValidUtf8Prefix(std::string_view text) {
   constexpr uint64_t kHighBits = 0x8080808080808080u;
   size_t pos = 0;

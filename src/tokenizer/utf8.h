@@ -23,6 +23,11 @@ struct Utf8Unit {
 // What `text` starts with. REQUIRES: text is not empty.
 Utf8Unit ReadUtf8(std::string_view text);
 
+// REQUIRES: `character` is one whole, valid character.
+uint32_t CodePointOf(std::string_view character);
+// REQUIRES: a code point that is no surrogate, at most 0x10FFFF.
+void AppendUtf8(uint32_t code, std::string* text);
+
 // Bytes of the longest prefix that is whole, valid characters.
 size_t ValidUtf8Prefix(std::string_view text);
 
