@@ -129,14 +129,18 @@ TIDAL_INLINE void GroupDots(const Group* groups, const ActivationBlock* const* b
 // Pairs of products in 16 bits, as above: 8 steps of 4-bit codes, 32 of 2-bit ones (of 42).
 typedef __m256i DotSum;
 typedef __m256i DotTotal;
-typedef __m256i DotQuery;
+// Repeated in memory, so that the product reads it without an instruction of its own.
+typedef __m256i DotWord;
+static constexpr int kScanVectors = 1;
 template <int kBits>
 static constexpr int kDotSteps = kBits == 4 ? 8 : 32;
 TIDAL_INLINE DotSum ZeroDot() { return _mm256_setzero_si256(); }
 TIDAL_INLINE DotTotal ZeroTotal() { return _mm256_setzero_si256(); }
-TIDAL_INLINE DotQuery LoadDotQuery(const int8_t* q) { return Broadcast32(q); }
-TIDAL_INLINE DotSum AddDot(DotSum sum, Bytes codes, DotQuery q) {
-  return _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, q));
+TIDAL_INLINE DotWord MakeDotWord(const int8_t* q) { return Broadcast32(q); }
+TIDAL_INLINE DotSum AddDot(DotSum sum, Bytes codes, const DotWord* q) {
+  sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, *q));
+  __asm__("" : "+x"(sum));  // compilers add products to each other first and run out of registers
+  return sum;
 }
 TIDAL_INLINE DotTotal AddSum(DotTotal total, DotSum sum) {
   return _mm256_add_epi32(total, _mm256_madd_epi16(sum, _mm256_set1_epi16(1)));

@@ -140,18 +140,19 @@ TIDAL_INLINE void GroupDots(const Group* groups, const ActivationBlock* const* b
 
 typedef __m512i DotSum;
 typedef __m512i DotTotal;
-typedef __m512i DotQuery;
+typedef int32_t DotWord;  // the product broadcasts it
+static constexpr int kScanVectors = 2;
 template <int kBits>
 static constexpr int kDotSteps = 1 << 12;  // 2^31 / (15 * 127 * 4) is far beyond any head_dim
 TIDAL_INLINE DotSum ZeroDot() { return _mm512_setzero_si512(); }
 TIDAL_INLINE DotTotal ZeroTotal() { return _mm512_setzero_si512(); }
-TIDAL_INLINE DotQuery LoadDotQuery(const int8_t* q) {
-  int32_t word;
+TIDAL_INLINE DotWord MakeDotWord(const int8_t* q) {
+  DotWord word;
   memcpy(&word, q, sizeof(word));
-  return _mm512_set1_epi32(word);
+  return word;
 }
-TIDAL_INLINE DotSum AddDot(DotSum sum, Bytes codes, DotQuery q) {
-  return _mm512_dpbusd_epi32(sum, codes, q);
+TIDAL_INLINE DotSum AddDot(DotSum sum, Bytes codes, const DotWord* q) {
+  return _mm512_dpbusd_epi32(sum, codes, _mm512_set1_epi32(*q));
 }
 TIDAL_INLINE DotTotal AddSum(DotTotal total, DotSum sum) { return _mm512_add_epi32(total, sum); }
 TIDAL_INLINE F32 TotalToF32(DotTotal total) { return _mm512_cvtepi32_ps(total); }

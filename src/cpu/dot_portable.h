@@ -27,6 +27,8 @@
 
 //   DotSum           kLanes running sums of products of codes and an 8-bit query's 4 channels;
 //                    kDotSteps<bits> additions of codes of so many bits never overflow it
+//   DotWord          4 channels of a query as AddDot reads them
+//   kScanVectors     vectors of tokens whose sums fit the registers with a group of query rows
 //   DotTotal         sums of DotSums, exact for any head_dim that attention takes
 
 struct Bytes {
@@ -121,19 +123,20 @@ TIDAL_INLINE void GroupDots(const Group* groups, const ActivationBlock* const* b
 
 typedef F32 DotSum;
 typedef F32 DotTotal;
-struct DotQuery {
-  F32 channels[4];
+struct DotWord {
+  float channels[4];
 };
+static constexpr int kScanVectors = 1;
 template <int kBits>
 static constexpr int kDotSteps = 64;
 TIDAL_INLINE DotSum ZeroDot() { return ZeroF(); }
 TIDAL_INLINE DotTotal ZeroTotal() { return ZeroF(); }
-TIDAL_INLINE DotQuery LoadDotQuery(const int8_t* q) {
-  return {{Set1(q[0]), Set1(q[1]), Set1(q[2]), Set1(q[3])}};
+TIDAL_INLINE DotWord MakeDotWord(const int8_t* q) {
+  return {{(float)q[0], (float)q[1], (float)q[2], (float)q[3]}};
 }
-TIDAL_INLINE DotSum AddDot(DotSum sum, Bytes codes, const DotQuery& q) {
+TIDAL_INLINE DotSum AddDot(DotSum sum, Bytes codes, const DotWord* q) {
   TIDAL_UNROLL
-  for (int t = 0; t < 4; ++t) sum = MulAdd(ByteToF32(codes, t), q.channels[t], sum);
+  for (int t = 0; t < 4; ++t) sum = MulAdd(ByteToF32(codes, t), Set1(q->channels[t]), sum);
   return sum;
 }
 TIDAL_INLINE DotTotal AddSum(DotTotal total, DotSum sum) { return Add(total, sum); }

@@ -6,7 +6,7 @@
 //           with 4 bits, 5/64 with 2.
 // Work      per code and query head one 8-bit multiply and add: with AVX2 that is 3 instructions
 // for
-//           32 of them (load and broadcast of the query, vpmaddubsw, vpaddw), with VNNI 1 for 64.
+//           32 of them, with VNNI one for 64.
 
 // --- Sealing -------------------------------------------------------------------------------------
 
@@ -59,62 +59,97 @@ struct WideIndex {
   float steps[kMaxHeadDim];
 
   explicit WideIndex(const IndexPage& page) {
-    for (int32_t d = 0; d < page.head_dim; d += kLanes) {
-      const int lanes = page.head_dim - d < kLanes ? page.head_dim - d : kLanes;
+    const auto padded = (int32_t)PaddedHeadDim(page.head_dim);
+    int32_t d = 0;
+    for (; d + kLanes <= page.head_dim; d += kLanes) {
+      StoreU(minima + d, LoadF16(page.minima + d));
+      StoreU(steps + d, LoadF16(page.steps + d));
+    }
+    for (; d < padded; d += kLanes) {
+      const int lanes = d < page.head_dim ? page.head_dim - d : 0;
       StoreU(minima + d, LoadF16N(page.minima + d, lanes));
       StoreU(steps + d, LoadF16N(page.steps + d, lanes));
     }
   }
 };
 
-// Rows of queries with a page's steps folded in.
-struct FoldedRows {
-  float base[kMaxDecodeRows];   // q . minima
-  float scale[kMaxDecodeRows];  // of the codes
-  int8_t codes[kMaxDecodeRows * PaddedHeadDim(kMaxHeadDim)];
+// A query with a page's steps folded in, rounded to 8 bits.
+struct FoldedRow {
+  float base;   // q . minima
+  float scale;  // of the codes
+  int8_t codes[kMaxHeadDim];
 };
 
-TIDAL_INLINE F32 Abs(F32 a) { return Max(a, Sub(ZeroF(), a)); }
-
-static TIDAL_NOINLINE void FoldRows(const WideIndex& wide, int32_t head_dim, const ScanRows& rows,
-                                    FoldedRows* folded) {
-  const int64_t stride = PaddedHeadDim(head_dim);
-  for (int32_t r = 0; r < rows.num_rows; ++r) {
-    const float* q = rows.q + r * stride;
-    float steps[kMaxHeadDim];
-    F32 base = ZeroF();
-    F32 most = ZeroF();
-    for (int32_t d = 0; d < head_dim; d += kLanes) {
-      const F32 x = LoadU(q + d);
-      const F32 step = Mul(x, LoadU(wide.steps + d));
-      base = MulAdd(x, LoadU(wide.minima + d), base);
-      most = Max(Abs(step), most);
-      StoreU(steps + d, step);
+static TIDAL_NOINLINE void FoldRow(const WideIndex& wide, const float* q, int32_t padded,
+                                   FoldedRow* folded) {
+  float steps[kMaxHeadDim];
+  F32 base[2] = {ZeroF(), ZeroF()};
+  F32 most[2] = {ZeroF(), ZeroF()};
+  F32 least[2] = {ZeroF(), ZeroF()};
+  for (int32_t d = 0; d < padded; d += 2 * kLanes) {
+    TIDAL_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      const F32 x = LoadU(q + d + i * kLanes);
+      const F32 step = Mul(x, LoadU(wide.steps + d + i * kLanes));
+      base[i] = MulAdd(x, LoadU(wide.minima + d + i * kLanes), base[i]);
+      most[i] = Max(step, most[i]);
+      least[i] = Min(step, least[i]);
+      StoreU(steps + d + i * kLanes, step);
     }
-    const float max = ReduceMax(most);
-    folded->base[r] = ReduceAdd(base);
-    folded->scale[r] = max / 127;
-    const F32 inverse = Set1(max > 0 ? 127 / max : 0.0f);
-    int8_t* codes = folded->codes + r * stride;
-    for (int32_t d = 0; d < head_dim; d += kLanes)
-      StoreI8(codes + d, RoundToI32(Mul(LoadU(steps + d), inverse)));
-    for (int64_t d = (head_dim + kLanes - 1) / kLanes * kLanes; d < stride; ++d) codes[d] = 0;
+  }
+  const F32 magnitude = Max(Max(most[0], most[1]), Sub(ZeroF(), Min(least[0], least[1])));
+  const float max = ReduceMax(magnitude);
+  folded->base = ReduceAdd(Add(base[0], base[1]));
+  folded->scale = max / 127;
+  const F32 inverse = Set1(max > 0 ? 127 / max : 0.0f);
+  for (int32_t d = 0; d < padded; d += 32) StoreRounded32(folded->codes + d, steps + d, inverse);
+}
+
+// One group of channels of kScanVectors * kLanes tokens.
+template <int kBits, int kRows>
+TIDAL_INLINE void AddGroup(const uint8_t* codes, const DotWord* word,
+                           DotSum (&sums)[kRows][kScanVectors]) {
+  constexpr int kParts = 8 / kBits;
+  Bytes raw[kScanVectors];
+  TIDAL_UNROLL
+  for (int v = 0; v < kScanVectors; ++v) raw[v] = LoadBytes(codes + v * kLanes * 4);
+  TIDAL_UNROLL
+  for (int part = 0; part < kParts; ++part, word += kRows) {
+    Bytes x[kScanVectors];
+    TIDAL_UNROLL
+    for (int v = 0; v < kScanVectors; ++v) {
+      x[v] = And(raw[v], (1 << kBits) - 1);
+      if (part + 1 < kParts) raw[v] = ShiftBits(raw[v], -kBits);
+    }
+    TIDAL_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      TIDAL_UNROLL
+      for (int v = 0; v < kScanVectors; ++v) sums[r][v] = AddDot(sums[r][v], x[v], word + r);
+    }
   }
 }
 
-// Vectors of tokens that are summed at the same time.
-static constexpr int kScanVectors = 2;
-
 template <int kBits, int kRows>
-static void ScanGroup(const IndexPage& page, const FoldedRows& folded, int32_t first_row,
-                      const uint8_t** prefetch, int64_t lines, float* scores) {
+static TIDAL_NOINLINE void ScanGroup(const IndexPage& page, const WideIndex& wide, const float* q,
+                                     const uint8_t* prefetch, int64_t prefetch_bytes,
+                                     float* scores) {
   constexpr int kParts = 8 / kBits;
   constexpr int kGroupsPerSum = kDotSteps<kBits> / kParts;  // before sums may overflow
-  const int64_t stride = PaddedHeadDim(page.head_dim);
-  const int8_t* q = folded.codes + first_row * stride;
+  constexpr int kUnrolledGroups = kGroupsPerSum < 4 ? kGroupsPerSum : 4;
+  constexpr int kPieces = kBlockTokens / (kScanVectors * kLanes);
+  const auto padded = (int32_t)PaddedHeadDim(page.head_dim);
   const int32_t groups = (page.head_dim + 4 * kParts - 1) / (4 * kParts);
+  FoldedRow rows[kRows];
+  alignas(64) DotWord words[kMaxHeadDim / 4 * kRows];  // [quad of channels][row]
+  TIDAL_UNROLL
+  for (int r = 0; r < kRows; ++r) FoldRow(wide, q + r * padded, padded, &rows[r]);
+  for (int32_t quad = 0; quad < groups * kParts; ++quad) {
+    TIDAL_UNROLL
+    for (int r = 0; r < kRows; ++r) words[quad * kRows + r] = MakeDotWord(rows[r].codes + quad * 4);
+  }
+  const int64_t lines = (prefetch_bytes / 64 + kPieces - 1) / kPieces;
   for (int t = 0; t < kBlockTokens; t += kScanVectors * kLanes) {
-    for (int64_t i = 0; i < lines; ++i, *prefetch += 64) Prefetch(*prefetch);
+    for (int64_t i = 0; i < lines; ++i, prefetch += 64) Prefetch(prefetch);
     DotTotal totals[kRows][kScanVectors];
     TIDAL_UNROLL
     for (int r = 0; r < kRows; ++r) {
@@ -122,35 +157,26 @@ static void ScanGroup(const IndexPage& page, const FoldedRows& folded, int32_t f
       for (int v = 0; v < kScanVectors; ++v) totals[r][v] = ZeroTotal();
     }
     const uint8_t* codes = page.codes + t * 4;
-    for (int32_t begin = 0; begin < groups; begin += kGroupsPerSum) {
-      const int32_t end = begin + kGroupsPerSum < groups ? begin + kGroupsPerSum : groups;
+    const DotWord* word = words;
+    for (int32_t begin = 0; begin < groups; begin += kUnrolledGroups) {
+      const int32_t end = begin + kUnrolledGroups < groups ? begin + kUnrolledGroups : groups;
       DotSum sums[kRows][kScanVectors];
       TIDAL_UNROLL
       for (int r = 0; r < kRows; ++r) {
         TIDAL_UNROLL
         for (int v = 0; v < kScanVectors; ++v) sums[r][v] = ZeroDot();
       }
-      for (int32_t g = begin; g < end; ++g) {
-        const int8_t* q_group = q + g * 4 * kParts;
-        const uint8_t* group_codes = codes + (int64_t)g * kBlockTokens * 4;
+      // Whole runs are written out: the sums then stay where they are.
+      if (end - begin == kUnrolledGroups) {
         TIDAL_UNROLL
-        for (int part = 0; part < kParts; ++part) {
-          Bytes x[kScanVectors];
-          TIDAL_UNROLL
-          for (int v = 0; v < kScanVectors; ++v) {
-            Bytes raw = LoadBytes(group_codes + v * kLanes * 4);
-            TIDAL_UNROLL
-            for (int i = 0; i < part; ++i) raw = ShiftBits(raw, -kBits);
-            x[v] = And(raw, (1 << kBits) - 1);
-          }
-          TIDAL_UNROLL
-          for (int r = 0; r < kRows; ++r) {
-            const DotQuery word = LoadDotQuery(q_group + r * stride + part * 4);
-            TIDAL_UNROLL
-            for (int v = 0; v < kScanVectors; ++v) sums[r][v] = AddDot(sums[r][v], x[v], word);
-          }
-        }
+        for (int g = 0; g < kUnrolledGroups; ++g)
+          AddGroup<kBits, kRows>(codes + g * kBlockTokens * 4, word + g * kParts * kRows, sums);
+      } else {
+        for (int32_t g = 0; g < end - begin; ++g)
+          AddGroup<kBits, kRows>(codes + g * kBlockTokens * 4, word + g * kParts * kRows, sums);
       }
+      codes += (end - begin) * kBlockTokens * 4;
+      word += (end - begin) * kParts * kRows;
       TIDAL_UNROLL
       for (int r = 0; r < kRows; ++r) {
         TIDAL_UNROLL
@@ -159,12 +185,10 @@ static void ScanGroup(const IndexPage& page, const FoldedRows& folded, int32_t f
     }
     TIDAL_UNROLL
     for (int r = 0; r < kRows; ++r) {
-      const F32 base = Set1(folded.base[first_row + r]);
-      const F32 scale = Set1(folded.scale[first_row + r]);
       TIDAL_UNROLL
       for (int v = 0; v < kScanVectors; ++v) {
-        StoreU(scores + (first_row + r) * kBlockTokens + t + v * kLanes,
-               MulAdd(TotalToF32(totals[r][v]), scale, base));
+        StoreU(scores + r * kBlockTokens + t + v * kLanes,
+               MulAdd(TotalToF32(totals[r][v]), Set1(rows[r].scale), Set1(rows[r].base)));
       }
     }
   }
@@ -173,17 +197,14 @@ static void ScanGroup(const IndexPage& page, const FoldedRows& folded, int32_t f
 static void ScanPage(const IndexPage& page, int32_t bits, const ScanRows& rows,
                      const uint8_t* prefetch, int64_t prefetch_bytes, float* scores) {
   const WideIndex wide(page);
-  FoldedRows folded;
-  FoldRows(wide, page.head_dim, rows, &folded);
-  // Spread over the first group of rows: it is as long as any.
-  constexpr int64_t kPieces = kBlockTokens / (kScanVectors * kLanes);
-  int64_t lines = (prefetch_bytes / 64 + kPieces - 1) / kPieces;
   ForEachGroup(rows.num_rows, [&]<int kRows>(int row) {
+    const float* q = rows.q + row * PaddedHeadDim(page.head_dim);
+    float* out = scores + row * kBlockTokens;
     if (bits == 4)
-      ScanGroup<4, kRows>(page, folded, row, &prefetch, lines, scores);
+      ScanGroup<4, kRows>(page, wide, q, prefetch, prefetch_bytes, out);
     else
-      ScanGroup<2, kRows>(page, folded, row, &prefetch, lines, scores);
-    lines = 0;
+      ScanGroup<2, kRows>(page, wide, q, prefetch, prefetch_bytes, out);
+    prefetch_bytes = 0;  // asked for once
   });
 }
 
@@ -260,6 +281,55 @@ static void MergeMax(const float* probs, const float* factors, int32_t num_rows,
   }
 }
 
+// The lanes' maxima of a page's scores; what lies past the last token counts nothing.
+TIDAL_INLINE F32 MaxOfPage(const float* scores, int32_t num_tokens) {
+  F32 most[2] = {Set1(kMinusInfinity), Set1(kMinusInfinity)};
+  int t = 0;
+  for (; t + 2 * kLanes <= num_tokens; t += 2 * kLanes) {
+    most[0] = Max(LoadU(scores + t), most[0]);
+    most[1] = Max(LoadU(scores + t + kLanes), most[1]);
+  }
+  for (; t < num_tokens; t += kLanes) {
+    const int lanes = num_tokens - t < kLanes ? num_tokens - t : kLanes;
+    most[0] = Max(FirstN(lanes, LoadU(scores + t), most[0]), most[0]);
+  }
+  return Max(most[0], most[1]);
+}
+
+// Scores to e^(score - max); the sum over the tokens.
+TIDAL_INLINE float ExpOfPage(const float* scores, int32_t num_tokens, float max, float* probs) {
+  const F32 offset = Set1(max);
+  F32 sum[2] = {ZeroF(), ZeroF()};
+  int t = 0;
+  for (; t + 2 * kLanes <= num_tokens; t += 2 * kLanes) {
+    TIDAL_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      const F32 prob = Exp(Sub(LoadU(scores + t + i * kLanes), offset));
+      StoreU(probs + t + i * kLanes, prob);
+      sum[i] = Add(prob, sum[i]);
+    }
+  }
+  for (; t < num_tokens; t += kLanes) {
+    const int lanes = num_tokens - t < kLanes ? num_tokens - t : kLanes;
+    const F32 prob = Exp(Sub(LoadU(scores + t), offset));
+    StoreU(probs + t, prob);
+    sum[0] = Add(FirstN(lanes, prob, ZeroF()), sum[0]);
+  }
+  return ReduceAdd(Add(sum[0], sum[1]));
+}
+
+// All maxima first: one row's long chain of operations overlaps with the others'.
+static void PageSoftmax(const float* scores, int32_t num_rows, int32_t num_tokens, float* max,
+                        float* sum, float* probs) {
+  for (int32_t r = 0; r < num_rows; ++r)
+    max[r] = ReduceMax(MaxOfPage(scores + r * kBlockTokens, num_tokens));
+  for (int32_t r = 0; r < num_rows; ++r) {
+    const int64_t row = (int64_t)r * kBlockTokens;
+    sum[r] = num_tokens == kBlockTokens ? ExpOfPage(scores + row, kBlockTokens, max[r], probs + row)
+                                        : ExpOfPage(scores + row, num_tokens, max[r], probs + row);
+  }
+}
+
 // --- Page bounds ---------------------------------------------------------------------------------
 
 template <typename Row>
@@ -301,6 +371,7 @@ static void ScoreMinMax(const BoundSums& sums, int32_t head_dim, const ScanRows&
   }
 }
 
+TIDAL_INLINE F32 Abs(F32 a) { return Max(a, Sub(ZeroF(), a)); }
 static F32 SquareRoot(F32 a) {
   float lanes[kLanes];
   StoreU(lanes, a);
@@ -367,6 +438,7 @@ static constexpr SelectionKernels kSelection = {
     .seal_page = {SealPage<F32Row>, SealPage<F16Row>, SealPage<BF16Row>, SealPage<Q8Row>},
     .scan_page = ScanPage,
     .scan_page_f32 = ScanPageF32,
+    .page_softmax = PageSoftmax,
     .page_factors = PageFactors,
     .merge_sum = MergeSum,
     .merge_max = MergeMax,

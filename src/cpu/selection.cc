@@ -134,7 +134,7 @@ Status CpuSelection::AllocateShared(const AttentionPlan& plan, int32_t num_sets)
       scratch.top_k.Reserve(max_tokens_);
       scratch.chosen.resize(static_cast<size_t>(max_tokens_) + 1);
       scratch.saved.resize(static_cast<size_t>(max_tokens_));
-      scratch.raw.resize(static_cast<size_t>(kMaxDecodeRows) * kPageSize);
+      scratch.probs.resize(static_cast<size_t>(kMaxDecodeRows) * kPageSize);
       scratch.bounds.resize(static_cast<size_t>(4 * padded_head_dim_));
     }
   }

@@ -195,7 +195,7 @@ class CpuSelection {
     TopKScratch top_k;
     std::vector<int32_t> chosen;    // [max_tokens + 1]
     std::vector<float> saved;       // [max_tokens]: values that are hidden for a while
-    std::vector<float> raw;         // [kMaxDecodeRows * kPageSize]
+    std::vector<float> probs;       // [kMaxDecodeRows * kPageSize], where scores are kept
     std::vector<float> bounds;      // [4][padded head_dim]
     std::vector<uint8_t> is_taken;  // [max_tokens], zeros between uses
   };

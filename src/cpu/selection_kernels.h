@@ -51,7 +51,11 @@ struct SelectionKernels {
   void (*scan_page_f32)(const IndexPage& page, int32_t bits, const ScanRows& rows,
                         const uint8_t* prefetch, int64_t prefetch_bytes, float* scores);
 
-  // From the softmax state of every page, [num_pages][num_heads], the factor that turns a page's
+  // Scores [num_rows][kBlockTokens] of a page's first num_tokens tokens to probs of the same shape,
+  // e^(score - the row's maximum), which may be `scores`; each row's maximum and sum.
+  void (*page_softmax)(const float* scores, int32_t num_rows, int32_t num_tokens, float* max,
+                       float* sum, float* probs);
+  // From the maximum and sum of every page, [num_pages][num_heads], the factor that turns a page's
   // e^(score - page max) into a probability: factors [num_pages][num_heads]. Also each head's max
   // and sum over all pages, [num_heads].
   void (*page_factors)(const float* page_max, const float* page_sum, int32_t num_pages,

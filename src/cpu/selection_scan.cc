@@ -90,25 +90,15 @@ void CpuSelection::ScanPage(const Job& job, int32_t kv_head, int32_t page, float
 
 void CpuSelection::ScanPages(const Job& job, int32_t kv_head, int32_t page_begin, int32_t page_end,
                              int thread) {
-  float* raw = scratch_[static_cast<size_t>(thread)].raw.data();
+  float* unused = scratch_[static_cast<size_t>(thread)].probs.data();
   const int32_t head = kv_head * gqa_ratio_;
-  int32_t visible[kMaxDecodeRows];
-  float alpha[kMaxDecodeRows];
   for (int32_t page = page_begin; page < page_end; ++page) {
     float* scores = ScoresOf(page, head);
     ScanPage(job, kv_head, page, scores);
     const int32_t num_tokens = std::min(job.kv_len - page * kPageSize, kPageSize);
     const int64_t stat = int64_t{page} * num_heads_ + head;
-    const SoftmaxState state = {page_max_ + stat, page_sum_ + stat};
-    std::fill_n(state.max, gqa_ratio_, -std::numeric_limits<float>::infinity());
-    std::fill_n(state.sum, gqa_ratio_, 0.0f);
-    std::fill_n(visible, gqa_ratio_, num_tokens);
-    float* probs = scores;
-    if (job.keeps_scores) {
-      std::copy_n(scores, gqa_ratio_ * kPageSize, raw);
-      probs = raw;
-    }
-    kernels_.attention.softmax(probs, visible, gqa_ratio_, num_tokens, state, alpha);
+    kernels_.selection.page_softmax(scores, gqa_ratio_, num_tokens, page_max_ + stat,
+                                    page_sum_ + stat, job.keeps_scores ? unused : scores);
   }
 }
 

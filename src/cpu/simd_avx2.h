@@ -135,6 +135,16 @@ TIDAL_INLINE __m128i NarrowI8(I32 a) {
 TIDAL_INLINE void StoreI8(int8_t* p, I32 a) { _mm_storel_epi64((__m128i*)p, NarrowI8(a)); }
 TIDAL_INLINE I32 RoundToI32(F32 a) { return _mm256_cvtps_epi32(a); }
 
+TIDAL_INLINE void StoreRounded32(int8_t* p, const float* a, F32 factor) {
+  I32 x[4];
+  for (int i = 0; i < 4; ++i) x[i] = RoundToI32(Mul(LoadU(a + i * kLanes), factor));
+  const __m256i bytes =
+      _mm256_packs_epi16(_mm256_packs_epi32(x[0], x[1]), _mm256_packs_epi32(x[2], x[3]));
+  // Packing works on halves of a vector: their quarters are in the order 0, 2, 4, 6, 1, 3, 5, 7.
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  _mm256_storeu_si256((__m256i*)p, _mm256_permutevar8x32_epi32(bytes, order));
+}
+
 TIDAL_INLINE F32 LoadF16N(const uint16_t* p, int n) {
   uint16_t lanes[kLanes] = {};
   memcpy(lanes, p, (size_t)n * sizeof(lanes[0]));

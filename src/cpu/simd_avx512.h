@@ -127,6 +127,10 @@ TIDAL_INLINE void StoreI8(int8_t* p, I32 a) {
 }
 TIDAL_INLINE I32 RoundToI32(F32 a) { return _mm512_cvtps_epi32(a); }
 
+TIDAL_INLINE void StoreRounded32(int8_t* p, const float* a, F32 factor) {
+  for (int i = 0; i < 32; i += kLanes) StoreI8(p + i, RoundToI32(Mul(LoadU(a + i), factor)));
+}
+
 TIDAL_INLINE F32 LoadF16N(const uint16_t* p, int n) {
   return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(MaskOfFirst(n), p));
 }

@@ -20,6 +20,7 @@
 //   LoadF16 ...   as in base/float16.h: to nearest even, subnormals kept
 //   RoundToI32    to nearest even; |a| < 2^22
 //   StoreI8       the low byte of each lane; -128 <= lane <= 127
+//   StoreRounded32  32 floats times a factor, rounded, as bytes; within -128 .. 127
 //   Exp           e^a, relative error below 2^-22.5 (1.4 ulp); 0 below ln(2^-126), so subnormal
 //                 results are flushed and Exp(-inf) is 0; above 88.37 the result for 88.37, never
 //                 infinity; NaN for NaN
@@ -212,6 +213,10 @@ static constexpr int32_t kRoundMagicBits = 0x4b400000;
 TIDAL_INLINE I32 RoundToI32(F32 a) {
   return {(I32x4)(a.lo + kRoundMagic) - kRoundMagicBits,
           (I32x4)(a.hi + kRoundMagic) - kRoundMagicBits};
+}
+
+TIDAL_INLINE void StoreRounded32(int8_t* p, const float* a, F32 factor) {
+  for (int i = 0; i < 32; i += kLanes) StoreI8(p + i, RoundToI32(Mul(LoadU(a + i), factor)));
 }
 
 TIDAL_INLINE F32 LoadF16N(const uint16_t* p, int n) {
