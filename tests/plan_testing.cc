@@ -13,10 +13,10 @@
 
 namespace tidal {
 
-RandomModel::RandomModel(const TestModelSpec& spec) {
+RandomModel::RandomModel(const GgufWriter& file) {
   const std::string path = testing::TempDir() + "/tidal_plan_" + std::to_string(::getpid()) + "_" +
                            std::to_string(reinterpret_cast<uintptr_t>(this)) + ".gguf";
-  const Status written = WriteRandomModel(path, spec);
+  const Status written = file.WriteFile(path);
   EXPECT_TRUE(written.ok()) << written.message();
   Result<Model> model = Model::Load(path);
   std::filesystem::remove(path);  // the mapping stays
@@ -159,22 +159,23 @@ void PlanHarness::Prepare(int32_t sequence, const AttentionPlan* plan) {
 
 void PlanHarness::AddRow(const Row& row) {
   int32_t& kv_len = kv_len_[static_cast<size_t>(row.sequence)];
-  const int32_t at = batch_.num_rows();
+  const auto q_len = static_cast<int32_t>(row.more.size()) + 1;
+  StepSequence entry{.row_begin = batch_.num_rows(),
+                     .q_len = q_len,
+                     .kv_len = kv_len + q_len,
+                     .page_table = pages(row.sequence).data(),
+                     .owner = row.sequence,
+                     .state = row.sequence,
+                     .forget_sets = row.forget_sets,
+                     .keep = row.newlines.data(),
+                     .num_keep = static_cast<int32_t>(row.newlines.size())};
+  const AttentionPlan* plan = row.plan == nullptr ? nullptr : &row.plan->At(entry.kv_len);
+  if (plan != nullptr && !plan->RunsFull(entry.kv_len)) entry.plan = plan;
   batch_.tokens.push_back(row.token);
-  batch_.positions.push_back(kv_len);
-  batch_.logit_rows.push_back(at);
-  ++kv_len;
-  batch_.sequences.push_back(
-      {.row_begin = at,
-       .q_len = 1,
-       .kv_len = kv_len,
-       .page_table = pages(row.sequence).data(),
-       .owner = row.sequence,
-       .plan = row.plan == nullptr || row.plan->RunsFull(kv_len) ? nullptr : &row.plan->At(kv_len),
-       .state = row.sequence,
-       .forget_sets = row.forget_sets,
-       .keep = row.newlines.data(),
-       .num_keep = static_cast<int32_t>(row.newlines.size())});
+  batch_.tokens.insert(batch_.tokens.end(), row.more.begin(), row.more.end());
+  for (; kv_len < entry.kv_len; ++kv_len) batch_.positions.push_back(kv_len);
+  batch_.logit_rows.push_back(batch_.num_rows() - 1);
+  batch_.sequences.push_back(entry);
 }
 
 std::vector<DecodedRow> PlanHarness::RunDecode(const std::vector<Row>& rows, bool observe) {

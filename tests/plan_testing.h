@@ -20,7 +20,8 @@ namespace tidal {
 // A random model, loaded, and the same for the reference.
 class RandomModel {
  public:
-  explicit RandomModel(const TestModelSpec& spec);
+  explicit RandomModel(const TestModelSpec& spec) : RandomModel(BuildRandomModel(spec)) {}
+  explicit RandomModel(const GgufWriter& file);
   const Model& model() const { return *model_; }
   const ReferenceModel& reference() const { return *reference_; }
   const ModelConfig& config() const { return model_->config(); }
@@ -83,8 +84,9 @@ class PlanHarness {
     const AttentionPlan* plan = nullptr;  // null: full
     std::vector<int32_t> newlines = {};
     bool forget_sets = false;
+    std::vector<int32_t> more = {};  // full: tokens after `token`; logits are of the last
   };
-  // One step of decode rows. The executor is prepared for a sequence's plan where that is another
+  // One step. The executor is prepared for a sequence's plan where that is another
   // object than before: it lives as long as the sequence is decoded with it.
   std::vector<DecodedRow> Decode(const std::vector<Row>& rows);
   // The same step without the observer: nothing but logits and reports.
