@@ -67,6 +67,7 @@ Status Engine::Impl::MakeExecutor(const std::function<void(double)>& progress) {
                       options.max_sequences);
   pool.emplace(executor_options.num_pages);
   scheduler.emplace(executor_options.max_batch_tokens);
+  batch.Reserve(executor_options.max_batch_tokens, options.max_sequences);
   return OkStatus();
 }
 
@@ -167,6 +168,8 @@ Status Engine::Impl::CheckRequest(const Request& request) const {
   }
   if (request.max_tokens < -1)
     return InvalidArgument("--predict is {}, expected -1 or more", request.max_tokens);
+  if (request.score_from < 0)
+    return InvalidArgument("scores from position {}, expected 0 or more", request.score_from);
   return Validate(request.sampling, vocab_size);
 }
 

@@ -63,6 +63,7 @@ struct Request {
       -1;  // >= 0: score the prompt (Event::Kind::kScore per token), N best per position
   int32_t score_prefill = -1;  // with score_top: the first N tokens are prefilled, each later one
                                // is decoded as a row of its own; -1: all are prefilled
+  int32_t score_from = 0;      // positions before it are not scored, and may come from the cache
   TraceFn trace;               // told what each layer of each decoded row reads; may be empty
 };
 

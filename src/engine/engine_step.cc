@@ -31,9 +31,10 @@ void Engine::Impl::Start(ActiveRequest* active) {
       std::mismatch(scheduled.tokens.begin(), scheduled.tokens.begin() + scheduled.dense_len,
                     request.prompt.begin(), request.prompt.end());
   int32_t reused = static_cast<int32_t>(common.second - request.prompt.begin());
-  // The newest token runs again where its logits are wanted; scoring wants everybody's.
+  // The newest token runs again where its logits are wanted; scoring wants everybody's from its
+  // first position on.
   if (request.max_tokens != 0) reused = std::min(reused, prompt_tokens - 1);
-  if (scores) reused = 0;
+  if (scores) reused = std::min(reused, request.score_from);
   scheduled.Restart(reused, &*pool);
   scheduled.tokens = request.prompt;
   ReserveTokens(request, &scheduled);
@@ -160,7 +161,8 @@ void Engine::Impl::TakeLogits(ActiveRequest* active, int32_t pos, std::span<cons
   if (scheduled.plan.correct.when != Correction::When::kOff && pos >= scheduled.dense_len)
     active->kl.Keep(pos, logits);
   const auto prompt_tokens = static_cast<int32_t>(active->request.prompt.size());
-  if (pos < prompt_tokens && active->request.score_top >= 0) ScorePosition(active, pos, logits);
+  const bool is_scored = active->request.score_top >= 0 && pos >= active->request.score_from;
+  if (pos < prompt_tokens && is_scored) ScorePosition(active, pos, logits);
   if (pos + 1 >= prompt_tokens && active->request.max_tokens != 0) Generate(active, logits);
 }
 

@@ -63,6 +63,12 @@ struct StepBatch {
   std::vector<int32_t> logit_rows;      // the rows whose logits are wanted, ascending
   StepObserver* observer = nullptr;     // may be null; Clear leaves it
 
+  // Room for the largest step.
+  void Reserve(int32_t max_rows, int32_t max_sequences) {
+    for (std::vector<int32_t>* rows : {&tokens, &positions, &logit_rows})
+      rows->reserve(static_cast<size_t>(max_rows));
+    sequences.reserve(static_cast<size_t>(max_sequences));
+  }
   int32_t num_rows() const { return static_cast<int32_t>(tokens.size()); }
   void Clear() {
     tokens.clear();
