@@ -149,13 +149,14 @@ const JsonValue* JsonFields::Find(std::string_view key) const {
 }
 
 Status JsonFields::Missing(std::string_view key, std::string_view expected) const {
-  return Corrupt("{}: the key {} is missing, expected {}", where_, key, expected);
+  return Corrupt("{}: the key {} is missing, expected {}", where_, Printable(key), expected);
 }
 
 Status JsonFields::WrongValue(std::string_view key, std::string_view expected) const {
   const JsonValue* value = Find(key);
   if (value == nullptr) return Missing(key, expected);
-  return Corrupt("{}: the key {} is {}, expected {}", where_, key, ShortText(*value), expected);
+  return Corrupt("{}: the key {} is {}, expected {}", where_, Printable(key), ShortText(*value),
+                 expected);
 }
 
 Result<int64_t> JsonFields::Count(std::string_view key, int64_t min, int64_t max) const {
@@ -208,7 +209,7 @@ Result<std::string_view> JsonFields::TextOr(std::string_view key, std::string_vi
 Result<JsonFields> JsonFields::Object(std::string_view key) const {
   const JsonValue* value = Find(key);
   if (value == nullptr || !value->is_object()) return WrongValue(key, "an object");
-  return JsonFields(fmt::format("{}: {}", where_, key), value);
+  return JsonFields(fmt::format("{}: {}", where_, Printable(key)), value);
 }
 
 Result<const JsonValue*> JsonFields::Array(std::string_view key) const {
