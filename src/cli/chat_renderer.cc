@@ -1,11 +1,10 @@
 #include "cli/chat_renderer.h"
 
+#include <optional>
 #include <spdlog/spdlog.h>
 
 namespace tidal {
 namespace {
-
-constexpr std::string_view kTemplateKey = "tokenizer.chat_template";
 
 std::string TextOf(const Tokenizer& tokenizer, TokenId id) {
   return id == kNoToken ? "" : std::string(tokenizer.TokenBytes(id, /*show_special=*/true));
@@ -14,16 +13,12 @@ std::string TextOf(const Tokenizer& tokenizer, TokenId id) {
 }  // namespace
 
 Result<ChatRenderer> ChatRenderer::ForModel(const Model& model, const Tokenizer& tokenizer) {
-  const GgufFile& file = model.gguf();
-  std::string_view source = kDefaultChatTemplate;
-  if (file.Has(kTemplateKey)) {
-    TIDAL_ASSIGN_OR_RETURN(source, file.GetString(kTemplateKey));
-  } else {
-    spdlog::warn("{} brings no chat template ({}), ChatML is used", file.path(), kTemplateKey);
-  }
-  Result<ChatTemplate> parsed = ChatTemplate::Parse(source);
+  TIDAL_ASSIGN_OR_RETURN(const std::optional<std::string> source, model.ReadChatTemplate());
+  if (!source) spdlog::warn("{} brings no chat template, ChatML is used", model.path());
+  Result<ChatTemplate> parsed =
+      ChatTemplate::Parse(source ? std::string_view(*source) : kDefaultChatTemplate);
   if (!parsed.ok())
-    return parsed.status().Annotate(fmt::format("{}: {}", file.path(), kTemplateKey));
+    return parsed.status().Annotate(fmt::format("{}: the chat template", model.path()));
   ChatPromptOptions options;
   options.bos_token = TextOf(tokenizer, tokenizer.bos());
   options.eos_token = TextOf(tokenizer, tokenizer.eos());

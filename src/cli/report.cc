@@ -113,7 +113,7 @@ std::string StatsTable(const RunStats& stats) {
   const Timings& timings = stats.timings;
   const MemoryUse memory = engine.memory();
   const std::string name =
-      config.name.empty() ? BaseName(engine.model().gguf().path()) : config.name;
+      config.name.empty() ? BaseName(engine.model().path()) : config.name;
   std::string table;
   const auto row = [&table](const char* what, const std::string& value) {
     table += fmt::format("{:<8}  {}\n", what, value);
