@@ -112,8 +112,7 @@ std::string StatsTable(const RunStats& stats) {
   const ModelConfig& config = engine.model().config();
   const Timings& timings = stats.timings;
   const MemoryUse memory = engine.memory();
-  const std::string name =
-      config.name.empty() ? BaseName(engine.model().path()) : config.name;
+  const std::string name = config.name.empty() ? BaseName(engine.model().path()) : config.name;
   std::string table;
   const auto row = [&table](const char* what, const std::string& value) {
     table += fmt::format("{:<8}  {}\n", what, value);
@@ -139,6 +138,7 @@ std::string StatsTable(const RunStats& stats) {
       fmt::format("{} for {} tokens", FormatBytes(memory.kv_bytes), engine.ctx_size());
   if (memory.index_bytes > 0)
     cache += fmt::format(", {} for its key index", FormatBytes(memory.index_bytes));
+  if (memory.set_bytes > 0) cache += fmt::format(", {} to choose", FormatBytes(memory.set_bytes));
   row("cache", cache);
   row("memory", fmt::format("{} at most", FormatBytes(PeakResidentBytes())));
   return table;

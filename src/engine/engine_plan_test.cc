@@ -282,6 +282,11 @@ TEST_F(EnginePlans, WhatDoesNotFitIsRefusedByName) {
   EXPECT_EQ(engine.status().code(), StatusCode::kInvalidArgument);
   EXPECT_TRUE(engine.status().message().starts_with("--attention: ")) << engine.status().message();
 
+  EngineOptions options = Options();
+  options.index_bits = 3;
+  EXPECT_EQ(Engine::Create(options, nullptr).status().message(),
+            "--index-bits is 3, expected 4, 2, or 0 for auto");
+
   const auto fitting = Make(Options());
   const SequenceId sequence = fitting->OpenSequence().value();
   const auto message = [&](Request request) {

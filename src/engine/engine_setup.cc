@@ -57,6 +57,9 @@ Status CheckOptions(const EngineOptions& options) {
   if (options.max_batch_tokens < 1 || options.max_batch_tokens > 65536) {
     return InvalidArgument("--batch-size is {}, expected 1 to 65536", options.max_batch_tokens);
   }
+  if (options.index_bits != 0 && options.index_bits != 4 && options.index_bits != 2) {
+    return InvalidArgument("--index-bits is {}, expected 4, 2, or 0 for auto", options.index_bits);
+  }
   if (options.max_sequences < 1 || options.max_sequences > 4096) {
     return InvalidArgument("{} sequences asked for, expected 1 to 4096", options.max_sequences);
   }
