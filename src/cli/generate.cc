@@ -29,6 +29,7 @@ constexpr const char* kFooter = R"(Examples:
   tidal generate -m model.gguf --chat -f report.txt -p "Who wrote this?" --temp 0
   cat code.py | tidal generate -m model.gguf -f - -n 100 -o continued.txt
   tidal generate -m model.gguf -p "One, two," -n 8 --temp 0 --json
+  tidal generate -m model.gguf --chat -f book.txt -p "Who?" --attention tidal --stats
 
 Text streams to standard output as it comes. Ctrl-C ends the text and keeps what
 was written (exit code 130); a second Ctrl-C ends the program at once.

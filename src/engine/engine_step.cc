@@ -5,6 +5,11 @@
 #include "engine/engine_impl.h"
 
 namespace tidal {
+namespace {
+
+bool KeepsNewlines(const AttentionPlan& plan) { return plan.keep_newlines && !plan.is_full(); }
+
+}  // namespace
 
 // Room for all of a request's tokens, so that decoding them does not allocate.
 void Engine::Impl::ReserveTokens(const Request& request, ScheduledSequence* scheduled) const {
@@ -14,7 +19,7 @@ void Engine::Impl::ReserveTokens(const Request& request, ScheduledSequence* sche
           ? ctx_size
           : std::min(ctx_size, request.prompt.size() + static_cast<size_t>(request.max_tokens));
   scheduled->tokens.reserve(most);
-  if (!request.attention.keep_newlines) return;
+  if (!KeepsNewlines(request.attention)) return;
   scheduled->newlines.reserve(most);
   const SetSizes sizes = request.attention.SizesAt(static_cast<int32_t>(most));
   scheduled->keep.reserve(static_cast<size_t>(sizes.max_keep));
@@ -45,7 +50,7 @@ void Engine::Impl::Start(ActiveRequest* active) {
   scheduled.wants_logits = scores || request.max_tokens != 0;
   scheduled.plan = request.attention;
   scheduled.state = active->sequence;
-  if (request.attention.keep_newlines)
+  if (KeepsNewlines(request.attention))
     for (int32_t pos = 0; pos < prompt_tokens; ++pos) NoteToken(*active, &scheduled, pos);
   for (const TokenId id : request.prompt) active->sampler.Accept(id);
   active->timings.prompt_tokens = prompt_tokens;
@@ -57,7 +62,7 @@ void Engine::Impl::Start(ActiveRequest* active) {
 void Engine::Impl::NoteToken(const ActiveRequest& active, ScheduledSequence* scheduled,
                              int32_t pos) const {
   const auto token = static_cast<size_t>(scheduled->tokens[static_cast<size_t>(pos)]);
-  if (active.request.attention.keep_newlines && has_newline[token] != 0)
+  if (KeepsNewlines(active.request.attention) && has_newline[token] != 0)
     scheduled->newlines.push_back(pos);
 }
 
