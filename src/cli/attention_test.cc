@@ -76,7 +76,7 @@ TEST(Attention, StatsSayItToPeople) {
   EXPECT_THAT(result.err, HasSubstr("\nattended  selection 8.0 tokens a layer\n"));
   EXPECT_THAT(result.err, HasSubstr("\nmass  "));
   EXPECT_THAT(result.err, HasSubstr("\nrows      11 sparse, 0 full\n"));
-  EXPECT_THAT(result.err, HasSubstr("for its key index\n"));
+  EXPECT_THAT(result.err, HasSubstr("for its key index"));
   const CliResult full = RunTidal(GenerateArgs("full", {"--stats"}));
   EXPECT_THAT(full.err, Not(HasSubstr("attended")));
   EXPECT_THAT(full.err, Not(HasSubstr("key index")));
