@@ -155,6 +155,7 @@ TEST(Bench, ZeroLeavesATestOutAndPlansTakeTurns) {
   EXPECT_THAT(table.out, HasSubstr("\npp4 "));
   EXPECT_THAT(table.out, HasSubstr("tokens/s"));
   EXPECT_THAT(table.out, HasSubstr("%"));
+  EXPECT_THAT(table.out, testing::Not(HasSubstr("attention, ms/token"))) << "no plan chooses";
 }
 
 TEST(Completion, NamesEveryCommandAndOption) {
