@@ -148,7 +148,7 @@ TEST_P(RandomModelTest, MatchesDoublePrecision) {
 
 INSTANTIATE_TEST_SUITE_P(Types, RandomModelTest,
                          testing::Combine(testing::ValuesIn(TestableIsas()),
-                                          testing::Values("llama", "qwen2"),
+                                          testing::Values("llama", "qwen2", "qwen3"),
                                           testing::Values(DType::kF32, DType::kF16, DType::kBF16,
                                                           DType::kQ4_0, DType::kQ4_1, DType::kQ5_0,
                                                           DType::kQ8_0, DType::kQ4_K, DType::kQ5_K,

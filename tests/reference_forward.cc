@@ -45,14 +45,22 @@ Vec Normed(const Vec& x, const Vec& weight, double eps) {
   return y;
 }
 
+// A head brought to its RMS norm, where the model does that.
+void NormHead(const ModelConfig& config, const TensorView& norm, double* head) {
+  if (!norm.present()) return;
+  const Vec normed = Normed(Vec(head, head + config.head_dim), RowOf(norm, 0),
+                            static_cast<double>(config.rms_norm_eps));
+  std::copy(normed.begin(), normed.end(), head);
+}
+
 void Rotate(const ModelConfig& config, double pos, double* head) {
   const int half = config.rope_dim / 2;
   for (int i = 0; i < half; ++i) {
     double frequency = std::pow(static_cast<double>(config.rope_theta), -2.0 * i / config.rope_dim);
     if (!config.rope_freq_divisors.empty())
       frequency /= static_cast<double>(config.rope_freq_divisors[Size(i)]);
-    const double c = std::cos(pos * frequency);
-    const double s = std::sin(pos * frequency);
+    const double c = std::cos(pos * frequency) * static_cast<double>(config.rope_attn_factor);
+    const double s = std::sin(pos * frequency) * static_cast<double>(config.rope_attn_factor);
     const bool interleaved = config.rope_style == RopeStyle::kInterleaved;
     double& a = head[interleaved ? 2 * i : i];
     double& b = head[interleaved ? 2 * i + 1 : i + half];
@@ -95,10 +103,14 @@ void RunLayer(const ModelConfig& config, const LayerWeights& weights, Rows* x) {
     Vec q = Times(wq, normed, &weights.attn_q_bias);
     keys.push_back(Times(wk, normed, &weights.attn_k_bias));
     values.push_back(Times(wv, normed, &weights.attn_v_bias));
-    for (size_t h = 0; h < Size(config.num_heads); ++h)
+    for (size_t h = 0; h < Size(config.num_heads); ++h) {
+      NormHead(config, weights.attn_q_norm, &q[h * dim]);
       Rotate(config, static_cast<double>(pos), &q[h * dim]);
-    for (size_t h = 0; h < Size(config.num_kv_heads); ++h)
+    }
+    for (size_t h = 0; h < Size(config.num_kv_heads); ++h) {
+      NormHead(config, weights.attn_k_norm, &keys[pos][h * dim]);
       Rotate(config, static_cast<double>(pos), &keys[pos][h * dim]);
+    }
     Vec attended(q.size(), 0.0);
     for (size_t h = 0; h < Size(config.num_heads); ++h) {
       AttendHead(config, keys, values, pos, h / Size(config.gqa_ratio()), &q[h * dim],

@@ -1,5 +1,6 @@
 #include "reference_model.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace tidal {
@@ -35,6 +36,16 @@ std::vector<double> Normed(const std::vector<double>& x, const std::vector<float
   return y;
 }
 
+// Each head brought to its RMS norm, where the model does that.
+void NormHeads(const std::vector<float>& norm, double eps, std::vector<double>* heads) {
+  if (norm.empty()) return;
+  const auto head_dim = static_cast<std::ptrdiff_t>(norm.size());
+  for (auto head = heads->begin(); head != heads->end(); head += head_dim) {
+    const std::vector<double> normed = Normed({head, head + head_dim}, norm, eps);
+    std::copy(normed.begin(), normed.end(), head);
+  }
+}
+
 void Add(const std::vector<double>& y, std::vector<double>* x) {
   for (size_t i = 0; i < y.size(); ++i) (*x)[i] += y[i];
 }
@@ -66,15 +77,18 @@ ReferenceModel::ReferenceModel(const Model& model) : config_(model.config()) {
   for (int64_t row = 0; row < weights.token_embd.rows; ++row)
     embeddings_.push_back(RowOf(weights.token_embd, row));
   for (const LayerWeights& w : weights.layers) {
-    layers_.push_back({.attn_norm = RowOf(w.attn_norm, 0),
-                       .ffn_norm = RowOf(w.ffn_norm, 0),
-                       .q = LinearOf(w.attn_q, w.attn_q_bias),
-                       .k = LinearOf(w.attn_k, w.attn_k_bias),
-                       .v = LinearOf(w.attn_v, w.attn_v_bias),
-                       .output = LinearOf(w.attn_output),
-                       .gate = LinearOf(w.ffn_gate),
-                       .up = LinearOf(w.ffn_up),
-                       .down = LinearOf(w.ffn_down)});
+    layers_.push_back(
+        {.attn_norm = RowOf(w.attn_norm, 0),
+         .ffn_norm = RowOf(w.ffn_norm, 0),
+         .q_norm = w.attn_q_norm.present() ? RowOf(w.attn_q_norm, 0) : std::vector<float>(),
+         .k_norm = w.attn_k_norm.present() ? RowOf(w.attn_k_norm, 0) : std::vector<float>(),
+         .q = LinearOf(w.attn_q, w.attn_q_bias),
+         .k = LinearOf(w.attn_k, w.attn_k_bias),
+         .v = LinearOf(w.attn_v, w.attn_v_bias),
+         .output = LinearOf(w.attn_output),
+         .gate = LinearOf(w.ffn_gate),
+         .up = LinearOf(w.ffn_up),
+         .down = LinearOf(w.ffn_down)});
   }
   output_norm_ = RowOf(weights.output_norm, 0);
   output_ = LinearOf(weights.output);
@@ -90,8 +104,9 @@ void ReferenceModel::Rotate(int32_t pos, std::vector<double>* heads) const {
   const size_t half = frequencies_.size();
   const auto head_dim = static_cast<size_t>(config_.head_dim);
   for (size_t i = 0; i < half; ++i) {
-    const double c = std::cos(pos * frequencies_[i]);
-    const double s = std::sin(pos * frequencies_[i]);
+    const auto factor = static_cast<double>(config_.rope_attn_factor);
+    const double c = factor * std::cos(pos * frequencies_[i]);
+    const double s = factor * std::sin(pos * frequencies_[i]);
     for (size_t head = 0; head < heads->size(); head += head_dim) {
       double& a = (*heads)[head + (interleaved ? 2 * i : i)];
       double& b = (*heads)[head + (interleaved ? 2 * i + 1 : i + half)];
@@ -108,6 +123,8 @@ ReferenceModel::Projected ReferenceModel::Project(int32_t layer, const std::vect
   const std::vector<double> normed =
       Normed(x, w.attn_norm, static_cast<double>(config_.rms_norm_eps));
   Projected projected{w.q.Times(normed), w.k.Times(normed), w.v.Times(normed)};
+  NormHeads(w.q_norm, static_cast<double>(config_.rms_norm_eps), &projected.q);
+  NormHeads(w.k_norm, static_cast<double>(config_.rms_norm_eps), &projected.k);
   Rotate(pos, &projected.q);
   Rotate(pos, &projected.k);
   return projected;

@@ -23,6 +23,7 @@ struct ReferenceLinear {
 struct ReferenceLayerWeights {
   std::vector<float> attn_norm;
   std::vector<float> ffn_norm;
+  std::vector<float> q_norm, k_norm;  // [head_dim] or empty
   ReferenceLinear q, k, v, output, gate, up, down;
 };
 

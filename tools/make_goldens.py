@@ -193,7 +193,7 @@ FAMILIES = {
                                "rope_theta": 10000.0}),
         torch.float32, smollm_tokenizer, "smollm", CHATML_TOKENS, CHATML),
     "mistral": lambda: Family(
-        transformers.MistralConfig(**COMMON, head_dim=12, sliding_window=None),
+        transformers.MistralConfig(**COMMON, head_dim=24, sliding_window=None),
         torch.bfloat16, lambda: sentencepiece_tokenizer(legacy=False), None, SPM_TOKENS),
     "mistral-nemo": lambda: Family(
         transformers.MistralConfig(**COMMON, head_dim=16, sliding_window=None),
@@ -239,7 +239,7 @@ def goldens(family, tokenizer, model, folder):
                       "decoded": tokenizer.decode(ids, skip_special_tokens=True)})
     prompt = torch.randint(0, model.config.vocab_size, (PROMPT_TOKENS,), generator=torch.Generator().manual_seed(7))
     with torch.no_grad():
-        logits = model.float()(prompt[None]).logits[0, POSITIONS]
+        logits = model(prompt[None]).logits[0, POSITIONS]
     logits.numpy().astype("<f4").tofile(folder / "logits.f32")
     golden = {"prompt": prompt.tolist(), "positions": POSITIONS, "texts": cases}
     (folder / "golden.json").write_text(json.dumps(golden, ensure_ascii=False, separators=(",", ":")) + "\n",
@@ -366,11 +366,13 @@ def write_family(name, out):
     family.config.eos_token_id = tokenizer.token_to_id(family.tokens["eos_token"])
     model = transformers.AutoModelForCausalLM.from_config(family.config, attn_implementation="eager").eval()
     randomise(model, seed=len(name))
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(family.dtype).float()
+    goldens(family, tokenizer, model, folder)  # before RoPE's frequencies are rounded with the weights
     model = model.to(family.dtype)
     model.save_pretrained(folder, **({"max_shard_size": family.shard_size} if family.shard_size else {}))
     write_tokenizer(family, tokenizer, folder)
     write_gguf(family, model, tokenizer, scores, folder / "model.gguf")
-    goldens(family, tokenizer, model, folder)
 
 
 def main():

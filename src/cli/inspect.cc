@@ -45,7 +45,9 @@ class InspectCommand : public Command {
 
 InspectCommand::InspectCommand(CLI::App* app) : Command(app) {
   SetHeading(app, "Input");
-  AddText(app, {"model", "FILE", "The model, a GGUF file or a Hugging Face folder", Presence::kRequired}, &path_);
+  AddText(app,
+          {"model", "FILE", "The model, a GGUF file or a Hugging Face folder", Presence::kRequired},
+          &path_);
   SetHeading(app, "Output");
   AddInt(app,
          {"-c,--ctx-size", "N",

@@ -83,7 +83,8 @@ void AddModelPath(CLI::App* app, std::string* path) {
   SetHeading(app, "Model");
   AddText(
       app,
-      {"-m,--model", "FILE", "The model, a GGUF file (of a split one: the part -00001-of-0000N)",
+      {"-m,--model", "FILE",
+       "The model, a GGUF file (of a split one: the part -00001-of-0000N) or a Hugging Face folder",
        Presence::kRequired},
       path);
 }

@@ -97,8 +97,7 @@ Result<std::string> TokenizeCommand::Decoded(const Tokenizer& tokenizer,
 
 Result<int> TokenizeCommand::Run(const Console& console) {
   TIDAL_ASSIGN_OR_RETURN(const std::string text, ReadPrompt(console, prompt_));
-  TIDAL_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
-                         Tokenizer::Open(model_path_));
+  TIDAL_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer, Tokenizer::Open(model_path_));
   TIDAL_ASSIGN_OR_RETURN(const std::string result,
                          decode_ ? Decoded(*tokenizer, text) : Encoded(*tokenizer, text));
   Output out = Output::ToDescriptor(console.streams().out_fd, "standard output");

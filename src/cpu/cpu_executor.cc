@@ -84,8 +84,8 @@ class CpuExecutor : public Executor {
         kernels_(kernels),
         layout_(layout),
         pool_(options.num_threads),
-        rope_(config_.rope_dim, static_cast<double>(config_.rope_theta),
-              config_.rope_freq_divisors) {}
+        rope_(config_.rope_dim, static_cast<double>(config_.rope_theta), config_.rope_freq_divisors,
+              static_cast<double>(config_.rope_attn_factor)) {}
 
   Status Allocate(const std::function<void(double)>& progress);
   Status AllocateIndex();
@@ -150,6 +150,8 @@ class CpuExecutor : public Executor {
   // What 8 bits left of a row of x, after QuantizeRow, in another 8.
   void QuantizeRemainder(const float* x, int64_t cols, int64_t row);
   void AddRemainder(int32_t layer);
+  // Brings each of num_heads heads to the RMS norm that the model wants; no weights: none.
+  void NormHeads(const std::vector<float>& norm, int32_t num_heads, float* heads) const;
   void RotateAndStore(int32_t layer);
   // The keys of a row divided, its queries multiplied by the layer's K channel scales.
   void ScaleChannels(const std::vector<float>& scales, float* q, float* k) const;
@@ -386,7 +388,16 @@ void CpuExecutor::ScaleChannels(const std::vector<float>& scales, float* q, floa
   }
 }
 
+void CpuExecutor::NormHeads(const std::vector<float>& norm, int32_t num_heads, float* heads) const {
+  if (norm.empty()) return;
+  for (int64_t head = 0; head < num_heads; ++head) {
+    float* x = heads + head * config_.head_dim;
+    kernels_.elementwise.rms_norm(x, norm.data(), config_.rms_norm_eps, config_.head_dim, x);
+  }
+}
+
 void CpuExecutor::RotateAndStore(int32_t layer) {
+  const CpuLayerWeights& weights = weights_.layers[static_cast<size_t>(layer)];
   const int64_t pairs = rope_.num_pairs();
   const int64_t q_dim = int64_t{config_.num_heads} * config_.head_dim;
   const int64_t kv_dim = int64_t{config_.num_kv_heads} * config_.head_dim;
@@ -395,6 +406,8 @@ void CpuExecutor::RotateAndStore(int32_t layer) {
          config_.rope_dim, config_.head_dim, num_heads, heads);
   };
   ForRows(rows_, [&](int64_t row) {
+    NormHeads(weights.attn_q_norm, config_.num_heads, act_.q + row * q_dim);
+    NormHeads(weights.attn_k_norm, config_.num_kv_heads, act_.k + row * kv_dim);
     rotate(row, config_.num_heads, act_.q + row * q_dim);
     rotate(row, config_.num_kv_heads, act_.k + row * kv_dim);
     const std::vector<float>& scales = k_scales_[static_cast<size_t>(layer)];

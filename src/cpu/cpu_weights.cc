@@ -61,6 +61,8 @@ CpuLayerWeights PackLayer(const LayerWeights& layer, Packer* packer) {
   packed.attn_q_bias = Floats(layer.attn_q_bias);
   packed.attn_k_bias = Floats(layer.attn_k_bias);
   packed.attn_v_bias = Floats(layer.attn_v_bias);
+  packed.attn_q_norm = Floats(layer.attn_q_norm);
+  packed.attn_k_norm = Floats(layer.attn_k_norm);
   packed.attn_q = packer->Pack(layer.attn_q);
   packed.attn_k = packer->Pack(layer.attn_k);
   packed.attn_v = packer->Pack(layer.attn_v);

@@ -18,6 +18,7 @@ struct CpuLayerWeights {
   std::vector<float> attn_norm;                              // [model_dim]
   std::vector<float> ffn_norm;                               // [model_dim]
   std::vector<float> attn_q_bias, attn_k_bias, attn_v_bias;  // empty: none
+  std::vector<float> attn_q_norm, attn_k_norm;               // [head_dim]; empty: none
   PackedMatrix attn_q, attn_k, attn_v, attn_output;
   PackedMatrix ffn_gate, ffn_up, ffn_down;
 };

@@ -87,7 +87,7 @@ Result<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
   report(0, "opening the model");
   TIDAL_ASSIGN_OR_RETURN(impl.model, Model::Load(options.model_path));
   report(kOpened, "reading the tokenizer");
-  TIDAL_ASSIGN_OR_RETURN(impl.tokenizer, Tokenizer::FromGguf(impl.model->gguf()));
+  TIDAL_ASSIGN_OR_RETURN(impl.tokenizer, Tokenizer::ForModel(*impl.model));
   const ModelConfig& config = impl.model->config();
   if (impl.tokenizer->vocab_size() > config.vocab_size) {
     return Corrupt("{}: the tokenizer has {} tokens, the embedding matrix only {} rows",
@@ -115,7 +115,7 @@ Isa Engine::isa() const { return impl_->options.isa; }
 MemoryUse Engine::memory() const {
   const ExecutorMemory memory = impl_->executor->memory();
   MemoryUse use;
-  use.file_bytes = static_cast<int64_t>(impl_->model->gguf().file_bytes());
+  use.file_bytes = impl_->model->file_bytes();
   use.weight_bytes = memory.weight_bytes;
   use.kv_bytes = memory.kv_bytes;
   use.kv_bytes_per_token = memory.kv_page_bytes / kPageSize;

@@ -122,7 +122,7 @@ struct MemoryUse {
 class Engine {
  public:
   // Loads the model and its sidecar, makes the executor and the cache. Errors: those of
-  // Model::Load, Tokenizer::FromGguf and Sidecar::Parse; kInvalidArgument (an option, a context
+  // Model::Load, Tokenizer::ForModel and Sidecar::Parse; kInvalidArgument (an option, a context
   // beyond the model's, a plan that does not fit the model: its message begins with "--attention");
   // kOutOfMemory (with the largest context that fits).
   static Result<std::unique_ptr<Engine>> Create(const EngineOptions& options,

@@ -28,7 +28,7 @@ std::string BytesText(int64_t bytes) {
 
 Listing ListModel(const Model& model) {
   const HfFolder* folder = model.hf_folder();
-  return folder != nullptr ? ListFolder(*folder) : ListFile(*model.gguf_file());
+  return folder != nullptr ? ListFolder(*folder) : ListFile(*model.gguf());
 }
 
 void AppendFileHead(const Listing& listing, std::string* out) {

@@ -77,8 +77,8 @@ TEST(DescribeTest, JsonHasEverything) {
   EXPECT_EQ(json["path"], TempPath());
   EXPECT_EQ(json["gguf_version"], 3);
   EXPECT_EQ(json["num_files"], 1);
-  EXPECT_EQ(json["file_bytes"], model->gguf().file_bytes());
-  EXPECT_EQ(json["model_hash"], ModelHash(model->gguf()));
+  EXPECT_EQ(json["file_bytes"], model->gguf()->file_bytes());
+  EXPECT_EQ(json["model_hash"], ModelHash(*model->gguf()));
   EXPECT_EQ(json["model"]["architecture"], "llama");
   EXPECT_EQ(json["model"]["num_layers"], 3);
   EXPECT_EQ(json["model"]["tied_output"], true);
@@ -86,7 +86,7 @@ TEST(DescribeTest, JsonHasEverything) {
       json["metadata"][0],
       (Json{
           {"key", "general.architecture"}, {"type", "string"}, {"count", 1}, {"value", "llama"}}));
-  EXPECT_EQ(json["tensors"].size(), model->gguf().tensors().size());
+  EXPECT_EQ(json["tensors"].size(), model->gguf()->tensors().size());
   EXPECT_EQ(json["tensors"][0], (Json{{"name", "token_embd.weight"},
                                       {"type", "Q8_0"},
                                       {"shape", {64, 275}},

@@ -215,6 +215,12 @@ Status ReadRope(const JsonFields& config, ModelConfig* out) {
   return ApplyRopeScaling(scaling, out).Annotate(rope.where());
 }
 
+// "x" of "models/x" and "models/x/".
+std::string FolderName(const std::string& path) {
+  const std::filesystem::path normal = std::filesystem::path(path).lexically_normal();
+  return (normal.has_filename() ? normal : normal.parent_path()).filename().string();
+}
+
 }  // namespace
 
 Result<ModelConfig> ReadHfConfig(const HfFolder& folder) {
@@ -224,7 +230,7 @@ Result<ModelConfig> ReadHfConfig(const HfFolder& folder) {
   TIDAL_ASSIGN_OR_RETURN(const HfFamily* const family, ReadFamily(config));
   ModelConfig out;
   out.architecture = family->architecture;
-  out.name = std::filesystem::path(folder.path()).lexically_normal().filename().string();
+  out.name = FolderName(folder.path());
   out.rope_style = RopeStyle::kHalf;
   TIDAL_RETURN_IF_ERROR(ReadSizes(config, &out));
   TIDAL_RETURN_IF_ERROR(ReadHeads(config, *family, &out));

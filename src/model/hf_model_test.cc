@@ -110,8 +110,9 @@ TEST_P(OfficialFolderTest, HoldsWhatItsGgufHolds) {
   ASSERT_TRUE(hf.ok()) << hf.status().message();
   ExpectSameConfig(gguf->config(), hf->config());
   ExpectSameWeights(*gguf, *hf);
-  EXPECT_EQ(hf->gguf_file(), nullptr);
+  EXPECT_EQ(hf->gguf(), nullptr);
   EXPECT_EQ(hf->config().name, GetParam());
+  EXPECT_EQ(Model::Load(kData + GetParam() + "/")->config().name, GetParam());
   EXPECT_EQ(*hf->ReadChatTemplate(), *gguf->ReadChatTemplate());
   EXPECT_EQ(ModelHash(*hf)->size(), 64u);
   EXPECT_NE(*ModelHash(*hf), *ModelHash(*gguf));

@@ -104,10 +104,8 @@ class Model {
   // there, but no text), kIo.
   Result<std::optional<std::string>> ReadChatTemplate() const;
   // Where the model came from: one of the two is null.
-  const GgufFile* gguf_file() const { return gguf_.get(); }
+  const GgufFile* gguf() const { return gguf_.get(); }
   const HfFolder* hf_folder() const { return hf_.get(); }
-  // REQUIRES: the model is a GGUF file.
-  const GgufFile& gguf() const { return *gguf_; }
 
   // Calls visit(const TensorView&) with every weight that is there, once each (a tied output is the
   // embedding).

@@ -29,7 +29,7 @@ std::string ModelHash(const GgufFile& file) {
 
 Result<std::string> ModelHash(const Model& model) {
   const HfFolder* folder = model.hf_folder();
-  return folder != nullptr ? folder->ModelHash() : ModelHash(*model.gguf_file());
+  return folder != nullptr ? folder->ModelHash() : ModelHash(*model.gguf());
 }
 
 }  // namespace tidal

@@ -136,7 +136,7 @@ TEST(ModelHashTest, AModelHasItsFilesHash) {
   ASSERT_TRUE(model.ok()) << model.status().message();
   const Result<std::string> hash = ModelHash(*model);
   ASSERT_TRUE(hash.ok());
-  EXPECT_EQ(*hash, ModelHash(model->gguf()));
+  EXPECT_EQ(*hash, ModelHash(*model->gguf()));
   EXPECT_EQ(hash->size(), 64u);
   std::filesystem::remove(path);
 }

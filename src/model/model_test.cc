@@ -179,8 +179,8 @@ TEST_P(RealFileTest, LoadsWithTheRightNumbers) {
     EXPECT_EQ(layer.attn_k_bias.present(), expected.biases);
     EXPECT_EQ(layer.attn_v_bias.present(), expected.biases);
   }
-  EXPECT_LE(model->weight_bytes(), static_cast<int64_t>(model->gguf().file_bytes()));
-  EXPECT_GE(model->weight_bytes(), static_cast<int64_t>(model->gguf().file_bytes()) - (8 << 20));
+  EXPECT_LE(model->weight_bytes(), static_cast<int64_t>(model->gguf()->file_bytes()));
+  EXPECT_GE(model->weight_bytes(), static_cast<int64_t>(model->gguf()->file_bytes()) - (8 << 20));
 }
 
 // ---- synthetic files

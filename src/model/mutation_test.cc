@@ -70,11 +70,11 @@ void ReadEverything(const Model& model) {
                     view->cols);
     }
   }
-  for (const GgufEntry& entry : model.gguf().Entries())
+  for (const GgufEntry& entry : model.gguf()->Entries())
     EXPECT_EQ(entry.text.find('\n'), std::string::npos);
-  EXPECT_EQ(ModelHash(model.gguf()).size(), 64u);
+  EXPECT_EQ(ModelHash(*model.gguf()).size(), 64u);
   EXPECT_GT(model.num_parameters(), 0);
-  EXPECT_LE(model.weight_bytes(), static_cast<int64_t>(model.gguf().file_bytes()) * 2);
+  EXPECT_LE(model.weight_bytes(), static_cast<int64_t>(model.gguf()->file_bytes()) * 2);
 }
 
 class MutationTest : public testing::Test {

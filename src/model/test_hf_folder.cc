@@ -181,14 +181,14 @@ Status WriteTokenizer(const GgufFile& file, const std::string& folder) {
 
 Status WriteTestFolder(const Model& model, const std::string& folder,
                        const TestFolderOptions& options) {
-  TIDAL_CHECK(model.gguf_file() != nullptr && model.config().rope_freq_divisors.empty(),
+  TIDAL_CHECK(model.gguf() != nullptr && model.config().rope_freq_divisors.empty(),
               "{} is no GGUF file without RoPE scaling", model.path());
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error) return IoError("{}: cannot make the folder: {}", folder, error.message());
   TIDAL_RETURN_IF_ERROR(WriteJson(folder + "/config.json", ConfigOf(model)));
   TIDAL_RETURN_IF_ERROR(WriteWeights(model, folder, options));
-  TIDAL_RETURN_IF_ERROR(WriteTokenizer(*model.gguf_file(), folder));
+  TIDAL_RETURN_IF_ERROR(WriteTokenizer(*model.gguf(), folder));
   TIDAL_ASSIGN_OR_RETURN(const std::optional<std::string> chat, model.ReadChatTemplate());
   if (!chat) return OkStatus();
   return WriteWholeFile(folder + "/chat_template.jinja", std::as_bytes(std::span(*chat)));

@@ -1,7 +1,9 @@
 #include "tokenizer/tokenizer.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include "base/check.h"
@@ -220,7 +222,17 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::FromHf(const HfFolder& folder) {
 
 Result<std::unique_ptr<Tokenizer>> Tokenizer::ForModel(const Model& model) {
   if (model.hf_folder() != nullptr) return FromHf(*model.hf_folder());
-  return FromGguf(*model.gguf_file());
+  return FromGguf(*model.gguf());
+}
+
+Result<std::unique_ptr<Tokenizer>> Tokenizer::Open(const std::string& model_path) {
+  std::error_code error;
+  if (std::filesystem::is_directory(model_path, error)) {
+    TIDAL_ASSIGN_OR_RETURN(const HfFolder folder, HfFolder::Open(model_path));
+    return FromHf(folder);
+  }
+  TIDAL_ASSIGN_OR_RETURN(const GgufFile file, GgufFile::Open(model_path));
+  return FromGguf(file);
 }
 
 // What cuts or spells texts.

@@ -27,6 +27,9 @@ enum class AddBos : uint8_t { kModelDefault, kNever };
 // Thread-safe: const methods may be called from any thread.
 class Tokenizer {
  public:
+  // That of the model at a path, a GGUF file or a Hugging Face folder, without loading the model.
+  // Errors of GgufFile::Open or HfFolder::Open, and those below.
+  static Result<std::unique_ptr<Tokenizer>> Open(const std::string& model_path);
   // That of a model, whatever its format.
   static Result<std::unique_ptr<Tokenizer>> ForModel(const Model& model);
   // Errors: kCorrupt (missing or ill-typed keys, ids out of range, byte tokens like "<0x-1>",
