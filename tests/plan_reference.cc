@@ -181,19 +181,20 @@ void PlanReference::Select(const AttentionPlan& plan, const ChoiceInput& input, 
   const std::vector<double> q(input.q, input.q + q_dim);
   const auto kept = kept_.find(layer);
   const bool by_cosine = plan.refresh_cosine <= 1;
+  const std::vector<std::vector<double>> scores = ScoresByScorer(input);
   if (by_cosine && kept != kept_.end() && Cosine(q, kept->second.q) >= plan.refresh_cosine) {
     selection.fresh = false;
     selection.choice.sets = kept->second.sets;
     for (TokenMask& set : selection.choice.sets) set.resize(static_cast<size_t>(input.kv_len), 1);
   } else {
-    selection.choice = ChooseSets(input);
+    selection.choice = ChooseSets(input, scores);
   }
   if (adjudicate) {
     std::vector<TokenMask> sets = selection.choice.sets;
     adjudicate(selection, &sets);
     selection.choice.sets = std::move(sets);
   }
-  selection.mass = SelectedMass(input, selection.choice.sets);
+  selection.mass = SelectedMass(scores, selection.choice.sets);
   if (by_cosine) {
     KeptChoice& state = kept_[layer];
     state.sets = selection.choice.sets;

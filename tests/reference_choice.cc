@@ -25,6 +25,12 @@ bool ScoresPages(Scorer scorer) {
   return scorer == Scorer::kPagesMinMax || scorer == Scorer::kPagesMeanStd;
 }
 
+// For numbers well below 2^51.
+double RoundToEven(double value) {
+  constexpr double kUnitsOfOne = 6755399441055744.0;  // 1.5 * 2^52
+  return (value + kUnitsOfOne) - kUnitsOfOne;
+}
+
 double Rounded(float value) { return static_cast<double>(F16ToF32(F32ToF16(value))); }
 
 // Always-kept tokens and how many tokens a set has.
@@ -204,23 +210,6 @@ int32_t NumSets(const ChoiceInput& input) {
   return 0;
 }
 
-std::vector<Values> ScoresByScorer(const ChoiceInput& input) {
-  const int32_t bits = BitsOf(input.plan->scorer);
-  const int32_t gqa_ratio = input.num_heads / input.kv->num_kv_heads;
-  std::vector<Values> scores;
-  const auto score_all = [&](const ReferenceKv& kv) {
-    for (int32_t head = 0; head < input.num_heads; ++head)
-      scores.push_back(
-          ScoresOf(kv, head / gqa_ratio, input.q + int64_t{head} * kv.head_dim, input.kv_len));
-  };
-  if (bits == 0) {
-    score_all(*input.kv);
-  } else {
-    score_all(IndexedKeys(*input.kv, input.kv_len, bits));
-  }
-  return scores;
-}
-
 // The values of each token, by pages repeated.
 Values Repeated(const Values& page_values, int32_t page, int32_t kv_len) {
   Values values;
@@ -268,12 +257,12 @@ Values Merged(Merge merge, const std::vector<Values>& scores, const std::vector<
 
 }  // namespace
 
-ReferenceKv::ReferenceKv(int32_t kv_heads, int32_t dim, int32_t max_tokens)
+ReferenceKv::ReferenceKv(int32_t kv_heads, int32_t dim, int32_t max_tokens, bool has_values)
     : num_kv_heads(kv_heads),
       head_dim(dim),
       capacity(max_tokens),
       keys(static_cast<size_t>(int64_t{kv_heads} * dim * max_tokens)),
-      values(keys.size()) {}
+      values(has_values ? keys.size() : 0) {}
 
 std::vector<double> ScoresOf(const ReferenceKv& kv, int32_t kv_head, const double* q,
                              int32_t kv_len) {
@@ -299,18 +288,19 @@ std::vector<double> Softmax(const std::vector<double>& scores) {
 }
 
 ReferenceKv IndexedKeys(const ReferenceKv& kv, int32_t kv_len, int32_t bits) {
-  ReferenceKv indexed = kv;
+  ReferenceKv indexed(kv.num_kv_heads, kv.head_dim, kv_len, false);
   const auto levels = static_cast<float>((1 << bits) - 1);
   for (int32_t kv_head = 0; kv_head < kv.num_kv_heads; ++kv_head) {
     for (int32_t channel = 0; channel < kv.head_dim; ++channel) {
       const double* keys = kv.Channel(kv_head, channel);
       double* codes = indexed.Channel(kv_head, channel);
+      std::copy_n(keys, kv_len, codes);
       for (int32_t begin = 0; begin + kIndexPage <= kv_len; begin += kIndexPage) {
         const auto [least, most] = std::minmax_element(keys + begin, keys + begin + kIndexPage);
         const double minimum = Rounded(static_cast<float>(*least));
         const double step = Rounded(static_cast<float>(*most - minimum) / levels);
         for (int32_t pos = begin; pos < begin + kIndexPage; ++pos) {
-          const double code = step > 0 ? std::clamp(std::nearbyint(static_cast<double>(
+          const double code = step > 0 ? std::clamp(RoundToEven(static_cast<double>(
                                                         static_cast<float>(keys[pos] - minimum) /
                                                         static_cast<float>(step))),
                                                     0.0, static_cast<double>(levels))
@@ -323,12 +313,29 @@ ReferenceKv IndexedKeys(const ReferenceKv& kv, int32_t kv_len, int32_t bits) {
   return indexed;
 }
 
-ReferenceChoice ChooseSets(const ChoiceInput& input) {
+std::vector<Values> ScoresByScorer(const ChoiceInput& input) {
+  const int32_t bits = BitsOf(input.plan->scorer);
+  const int32_t gqa_ratio = input.num_heads / input.kv->num_kv_heads;
+  std::vector<Values> scores;
+  if (ScoresPages(input.plan->scorer) || input.plan->scorer == Scorer::kNone) return scores;
+  const auto score_all = [&](const ReferenceKv& kv) {
+    for (int32_t head = 0; head < input.num_heads; ++head)
+      scores.push_back(
+          ScoresOf(kv, head / gqa_ratio, input.q + int64_t{head} * kv.head_dim, input.kv_len));
+  };
+  if (bits == 0) {
+    score_all(*input.kv);
+  } else {
+    score_all(IndexedKeys(*input.kv, input.kv_len, bits));
+  }
+  return scores;
+}
+
+ReferenceChoice ChooseSets(const ChoiceInput& input, const std::vector<Values>& scores) {
   const AttentionPlan& plan = *input.plan;
   const Frame frame = FrameOf(input);
   if (plan.scorer == Scorer::kNone) return {.sets = {frame.kept}, .values = {}};
   if (ScoresPages(plan.scorer)) return ChoosePages(input, frame);
-  const std::vector<Values> scores = ScoresByScorer(input);
   std::vector<Values> probs;
   for (const Values& head_scores : scores) probs.push_back(Softmax(head_scores));
   const int32_t num_sets = NumSets(input);
@@ -358,9 +365,8 @@ ReferenceChoice ChooseSets(const ChoiceInput& input) {
   return choice;
 }
 
-double SelectedMass(const ChoiceInput& input, const std::vector<TokenMask>& sets) {
-  if (ScoresPages(input.plan->scorer) || input.plan->scorer == Scorer::kNone) return NAN;
-  const std::vector<Values> scores = ScoresByScorer(input);
+double SelectedMass(const std::vector<Values>& scores, const std::vector<TokenMask>& sets) {
+  if (scores.empty()) return NAN;
   const size_t heads_per_set = scores.size() / sets.size();
   double sum = 0;
   for (size_t head = 0; head < scores.size(); ++head) {

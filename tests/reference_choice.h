@@ -13,7 +13,7 @@ namespace tidal {
 
 // Keys and values of one layer, as stored in a cache.
 struct ReferenceKv {
-  ReferenceKv(int32_t kv_heads, int32_t dim, int32_t max_tokens);
+  ReferenceKv(int32_t kv_heads, int32_t dim, int32_t max_tokens, bool has_values = true);
 
   int32_t num_kv_heads;
   int32_t head_dim;
@@ -54,11 +54,23 @@ struct ReferenceChoice {
   std::vector<std::vector<double>> values;
 };
 
-ReferenceChoice ChooseSets(const ChoiceInput& input);
+// The scores of the plan's scorer, [num_heads][kv_len]; empty where it gives none.
+std::vector<std::vector<double>> ScoresByScorer(const ChoiceInput& input);
+
+// `scores` as ScoresByScorer gives them.
+ReferenceChoice ChooseSets(const ChoiceInput& input,
+                           const std::vector<std::vector<double>>& scores);
+inline ReferenceChoice ChooseSets(const ChoiceInput& input) {
+  return ChooseSets(input, ScoresByScorer(input));
+}
 
 // The mean over the sets (and the heads of each) of the probability, by the plan's scorer, inside
 // the set; NaN where the scorer gives none.
-double SelectedMass(const ChoiceInput& input, const std::vector<TokenMask>& sets);
+double SelectedMass(const std::vector<std::vector<double>>& scores,
+                    const std::vector<TokenMask>& sets);
+inline double SelectedMass(const ChoiceInput& input, const std::vector<TokenMask>& sets) {
+  return SelectedMass(ScoresByScorer(input), sets);
+}
 
 // q.k / sqrt(head_dim) of one head over the first kv_len keys.
 std::vector<double> ScoresOf(const ReferenceKv& kv, int32_t kv_head, const double* q,
@@ -66,7 +78,7 @@ std::vector<double> ScoresOf(const ReferenceKv& kv, int32_t kv_head, const doubl
 std::vector<double> Softmax(const std::vector<double>& scores);
 
 // The keys as an index of `bits` bits a channel gives them back: full pages of 64 by minimum, step
-// and code, the rest as they are.
+// and code, the rest as they are; no values.
 ReferenceKv IndexedKeys(const ReferenceKv& kv, int32_t kv_len, int32_t bits);
 
 }  // namespace tidal
