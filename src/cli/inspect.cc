@@ -1,6 +1,8 @@
 // tidal inspect: what a model file holds and what memory it takes.
+#include <filesystem>
 #include <fmt/format.h>
 #include <string>
+#include <system_error>
 
 #include <nlohmann/json.hpp>
 
@@ -12,6 +14,7 @@
 #include "cli/output.h"
 #include "cli/report.h"
 #include "cpu/cpu_executor.h"
+#include "hf/hf_folder.h"
 #include "kv/page_pool.h"
 #include "model/describe.h"
 #include "model/model.h"
@@ -37,6 +40,7 @@ class InspectCommand : public Command {
 
  private:
   Result<std::string> Describe(const Console& console) const;
+  Result<std::string> DescribeAnyway() const;  // a model that this program cannot run
 
   std::string path_;
   int32_t ctx_size_ = 0;
@@ -85,6 +89,16 @@ Result<std::string> AddIndexJson(const ModelConfig& config, int64_t num_tokens,
   return DumpLine(json);
 }
 
+Result<std::string> InspectCommand::DescribeAnyway() const {
+  std::error_code error;
+  if (std::filesystem::is_directory(path_, error)) {
+    TIDAL_ASSIGN_OR_RETURN(const HfFolder folder, HfFolder::Open(path_));
+    return json_ ? DescribeFolderJson(folder) : DescribeFolder(folder);
+  }
+  TIDAL_ASSIGN_OR_RETURN(const GgufFile file, GgufFile::Open(path_));
+  return json_ ? DescribeFileJson(file) : DescribeFile(file);
+}
+
 Result<std::string> InspectCommand::Describe(const Console& console) const {
   const Result<Model> model = Model::Load(path_);
   if (model.ok()) {
@@ -96,11 +110,11 @@ Result<std::string> InspectCommand::Describe(const Console& console) const {
     return AddIndex(config, num_tokens, std::move(text));
   }
   if (model.status().code() != StatusCode::kUnsupported) return model.status();
-  // A file can be looked at whether or not this program can run it.
-  Result<GgufFile> file = GgufFile::Open(path_);
-  if (!file.ok()) return model.status();
+  // A file or a folder can be looked at whether or not this program can run it.
+  const Result<std::string> text = DescribeAnyway();
+  if (!text.ok()) return model.status();
   console.Tell("tidal inspect: metadata and tensors only: " + model.status().message() + "\n");
-  return json_ ? DescribeFileJson(*file) : DescribeFile(*file);
+  return text;
 }
 
 Result<int> InspectCommand::Run(const Console& console) {

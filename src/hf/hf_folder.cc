@@ -18,7 +18,7 @@ constexpr std::string_view kTokenizerConfig = "tokenizer_config.json";
 constexpr std::string_view kTemplateFile = "chat_template.jinja";
 constexpr std::string_view kTemplateKey = "chat_template";
 constexpr size_t kMaxShards = 1024;
-constexpr int64_t kMaxIndexBytes = int64_t{32} << 20;
+constexpr int64_t kMaxIndexBytes = int64_t{16} << 20;
 constexpr size_t kHashedTensorBytes = 4096;
 
 bool Exists(const std::string& path) {

@@ -143,6 +143,19 @@ Result<int64_t> ContextTokens(const Model& model, int64_t context_tokens) {
 // Every string in there is printable UTF-8, so that this cannot throw.
 std::string Dump(const Json& json) { return json.dump(); }
 
+std::string DescribeListing(const Listing& listing) {
+  std::string out;
+  AppendFileHead(listing, &out);
+  AppendDirectory(listing, &out);
+  return out;
+}
+
+std::string DescribeListingJson(const Listing& listing) {
+  Json json = FileJson(listing);
+  AddDirectory(listing, &json);
+  return Dump(json);
+}
+
 }  // namespace
 
 std::vector<CacheMemory> CacheMemoryOf(const ModelConfig& config, int64_t num_tokens) {
@@ -210,19 +223,11 @@ Result<std::string> DescribeModelJson(const Model& model, int64_t context_tokens
   return Dump(json);
 }
 
-std::string DescribeFile(const GgufFile& file) {
-  const Listing listing = ListFile(file);
-  std::string out;
-  AppendFileHead(listing, &out);
-  AppendDirectory(listing, &out);
-  return out;
-}
-
-std::string DescribeFileJson(const GgufFile& file) {
-  const Listing listing = ListFile(file);
-  Json json = FileJson(listing);
-  AddDirectory(listing, &json);
-  return Dump(json);
+std::string DescribeFile(const GgufFile& file) { return DescribeListing(ListFile(file)); }
+std::string DescribeFileJson(const GgufFile& file) { return DescribeListingJson(ListFile(file)); }
+std::string DescribeFolder(const HfFolder& folder) { return DescribeListing(ListFolder(folder)); }
+std::string DescribeFolderJson(const HfFolder& folder) {
+  return DescribeListingJson(ListFolder(folder));
 }
 
 }  // namespace tidal

@@ -45,9 +45,11 @@ Result<std::string> DescribeModel(const Model& model, int64_t context_tokens);
 // `value` is shortened as GgufEntry::text is.
 Result<std::string> DescribeModelJson(const Model& model, int64_t context_tokens);
 
-// Metadata and tensors alone, for a file that is no model this program runs.
+// Metadata and tensors alone, for a file or a folder that is no model this program runs.
 std::string DescribeFile(const GgufFile& file);
 std::string DescribeFileJson(const GgufFile& file);
+std::string DescribeFolder(const HfFolder& folder);
+std::string DescribeFolderJson(const HfFolder& folder);
 
 }  // namespace tidal
 

@@ -204,6 +204,11 @@ Status ReadRope(const JsonFields& config, ModelConfig* out) {
   const char* key = config.Has("rope_scaling") ? "rope_scaling" : "rope_parameters";
   if (!config.Has(key)) return OkStatus();
   TIDAL_ASSIGN_OR_RETURN(const JsonFields rope, config.Object(key));
+  for (const auto& [name, value] : rope.object().items()) {
+    if (!value.is_object()) continue;
+    return Unsupported("{}: the key {} is {}; RoPE that differs between layers is not supported",
+                       rope.where(), Printable(name), ShortText(value));
+  }
   TIDAL_ASSIGN_OR_RETURN(const double inner_theta, rope.PositiveOr("rope_theta", kMaxTheta, theta));
   out->rope_theta = static_cast<float>(inner_theta);
   TIDAL_ASSIGN_OR_RETURN(const double rotary, rope.PositiveOr("partial_rotary_factor", 1, 1));

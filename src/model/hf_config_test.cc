@@ -8,10 +8,12 @@
 #include <unistd.h>
 
 #include "gguf/gguf_writer.h"
+#include "hf/hf_folder.h"
 #include "hf/json_file.h"
 #include "hf/mutate_for_test.h"
 #include "hf/safetensors_file.h"
 #include "hf/safetensors_writer.h"
+#include "model/describe.h"
 #include "model/model.h"
 #include "model/test_hf_folder.h"
 #include "model/test_model.h"
@@ -117,6 +119,11 @@ std::vector<ConfigCase> ConfigCases() {
        {{"type", "dynamic"}, {"factor", 2}},
        kNo,
        {"dynamic", "default, linear, llama3 and yarn"}},
+      {"RopeOfEachKindOfLayer",
+       "rope_parameters",
+       {{"full_attention", {{"rope_theta", 10000}}}},
+       kNo,
+       {"full_attention", "differs between layers"}},
       {"LinearWithoutFactor", "rope_scaling", {{"type", "linear"}}, kBad, {"factor is missing"}},
       {"NegativeFactor", "rope_scaling", {{"type", "linear"}, {"factor", -2}}, kBad, {"is -2"}},
       {"Llama3WithoutFactors",
@@ -238,6 +245,22 @@ TEST(HfWeightsTest, EachTensorIsChecked) {
                 w->Add("model.layers.0.self_attn.rotary_emb.inv_freq", "F32", {8},
                        std::vector<std::byte>(32));
               }).ok());
+}
+
+TEST(HfConfigTest, AFolderThatIsNotRunCanBeListed) {
+  Folder folder;
+  folder.config()["model_type"] = "other\n\x1b[2J";
+  ASSERT_EQ(folder.Load().status().code(), StatusCode::kUnsupported);
+  const Result<HfFolder> listed = HfFolder::Open(folder.path());
+  ASSERT_TRUE(listed.ok()) << listed.status().message();
+  const std::string text = DescribeFolder(*listed);
+  EXPECT_THAT(text, HasSubstr("other\\n\\x1b[2J"));
+  EXPECT_THAT(text, HasSubstr("model.layers.0.mlp.up_proj.weight"));
+  const JsonValue json = JsonValue::parse(DescribeFolderJson(*listed));
+  EXPECT_EQ(json["format"], "Hugging Face folder");
+  EXPECT_EQ(json["tensors"][0]["type"], "F16");
+  // The contiguous dimension comes first, as for GGUF files.
+  EXPECT_EQ(json["tensors"][0]["shape"], JsonValue::array({64, 275}));
 }
 
 TEST(HfConfigTest, NoMutantDoesHarm) {

@@ -9,7 +9,7 @@
 namespace tidal {
 namespace {
 
-constexpr int64_t kMaxTokenizerBytes = int64_t{64} << 20;
+constexpr int64_t kMaxTokenizerBytes = int64_t{48} << 20;
 constexpr int64_t kMaxTokenId = int64_t{1} << 22;
 // Ids without a token are filled up; a file with more of them than that is no vocabulary.
 constexpr size_t kMaxHoles = size_t{1} << 16;
