@@ -357,18 +357,19 @@ void CpuExecutor::AttentionInputs(int32_t layer) {
   SealPages(layer);
 }
 
-// K and V are read again by every later token, and these are the smallest matrices: they get the
-// remainder of the 8-bit activations too, and so 16 bits. On SmolLM2 that takes a seventh off the
-// loss for 6 % of the products' work.
+// Queries and keys decide which tokens are attended, K and V are read again by every later token,
+// and these are the smallest matrices: they get the remainder of the 8-bit activations too, and so
+// 16 bits. On SmolLM2 that takes a fifth off the loss, and a third where a plan chooses few tokens.
 void CpuExecutor::AddRemainder(int32_t layer) {
   const CpuLayerWeights& weights = weights_.layers[static_cast<size_t>(layer)];
-  MatMulJob jobs[2];
+  MatMulJob jobs[3];
   size_t num_jobs = 0;
   const auto add = [&](const PackedMatrix& weight, float* out) {
     if (!ReadsBlocks(weight.type, options_.precision)) return;
     jobs[num_jobs++] = {
         .weight = &weight, .out = out, .out_stride = weight.rows, .mode = OutputMode::kAdd};
   };
+  add(weights.attn_q, act_.q);
   add(weights.attn_k, act_.k);
   add(weights.attn_v, act_.v);
   if (num_jobs == 0) return;
