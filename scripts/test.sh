@@ -70,11 +70,11 @@ sanitized_tests() {  # sanitized_tests PRESET TEST...
   build_preset "$preset" "${tests[@]}" && run_tests "$preset" "${tests[@]}"
 }
 
-demo_answers() {
+demo_answers() {  # with every layer full, and with a sparse plan
   local answer
   answer=$("$root/scripts/demo.sh") || return 1
   printf '%s\n' "$answer"
-  grep -q "Golden Eagle" <<<"$answer"
+  [ "$(grep -c "^answer .*Golden Eagle" <<<"$answer")" -eq 2 ]
 }
 
 main() {  # a function, so that all of the script is read before a checkout can change it
