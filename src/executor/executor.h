@@ -57,12 +57,12 @@ struct ExecutorProfile {
 };
 
 struct ExecutorMemory {
-  int64_t weight_bytes = 0;   // packed copies
-  int64_t kv_bytes = 0;       // reserved for all pages
-  int64_t kv_page_bytes = 0;  // of one page, all layers
-  int64_t index_bytes = 0;    // of the key index, for all pages
+  int64_t weight_bytes = 0;      // packed copies
+  int64_t kv_bytes = 0;          // reserved for all pages
+  int64_t kv_page_bytes = 0;     // of one page, all layers
+  int64_t index_bytes = 0;       // of the key index, for all pages
   int64_t index_page_bytes = 0;  // of one page, all layers that have one
-  int64_t set_bytes = 0;      // of the arenas that hold sets, scores and kept state
+  int64_t set_bytes = 0;         // of the arenas that hold sets, scores and kept state
 };
 
 class Executor {
