@@ -199,10 +199,10 @@ Choice CpuSelection::Choose(const LayerKeys& keys, const StepSequence& sequence,
   job.counts_bins = job.counts_bins && choice.fresh;
   const bool scores_pages =
       job.plan->scorer == Scorer::kPagesMinMax || job.plan->scorer == Scorer::kPagesMeanStd;
-  // A set that is used again needs no scores, but to say how much it still holds: worth a scan
-  // only where results are looked at, not where they are timed.
-  const bool measures = HasMass(job.plan->scorer) &&
-                        (choice.fresh || precision_ == Precision::kF32 || job.plan->guard > 0);
+  // A set that is used again needs no scores, but to say how much it still holds: a scan that
+  // somebody must want.
+  const bool measures =
+      HasMass(job.plan->scorer) && (choice.fresh || sequence.wants_mass || job.plan->guard > 0);
   if (measures) {
     ScoreTokens(job, profile);
     const Stopwatch stopwatch(&profile->merge_ms);

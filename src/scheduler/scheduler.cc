@@ -27,6 +27,7 @@ void SetPlan(ScheduledSequence* sequence, StepSequence* entry) {
   if (!sequence->is_decoding() || sequence->NextRowRunsFull()) return;
   entry->plan = &sequence->plan.At(entry->kv_len);
   entry->forget_sets = sequence->forget_sets;
+  entry->wants_mass = sequence->wants_all_logits;
   FillKeep(*entry->plan, entry->kv_len, sequence);
   entry->keep = sequence->keep.data();
   entry->num_keep = static_cast<int32_t>(sequence->keep.size());

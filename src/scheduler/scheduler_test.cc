@@ -82,6 +82,7 @@ TEST(Scheduler, TokensPastFullUntilAreDecodedOneByOne) {
   ASSERT_TRUE(Scheduler(128).NextBatch(running, &pool, &batch).ok());
   EXPECT_EQ(batch.num_rows(), 1);
   EXPECT_EQ(batch.sequences[0].plan, &scored.plan);
+  EXPECT_TRUE(batch.sequences[0].wants_mass);
 }
 
 TEST(Scheduler, GoesOnWithWhatFitsAndFailsWhenNothingDoes) {

@@ -49,6 +49,8 @@ struct StepSequence {
   int32_t state = 0;
   // That state is of other tokens (a new request, a correction): drop it before this row.
   bool forget_sets = false;
+  // Measure the selected mass of sets that are used again, too: a scan that only looks.
+  bool wants_mass = false;
   // Always-kept positions beside sinks and recent tokens (keep=newline), newest first, distinct.
   const int32_t* keep = nullptr;
   int32_t num_keep = 0;
