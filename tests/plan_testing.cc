@@ -167,6 +167,7 @@ void PlanHarness::AddRow(const Row& row) {
                      .owner = row.sequence,
                      .state = row.sequence,
                      .forget_sets = row.forget_sets,
+                     .wants_mass = true,
                      .keep = row.newlines.data(),
                      .num_keep = static_cast<int32_t>(row.newlines.size())};
   const AttentionPlan* plan = row.plan == nullptr ? nullptr : &row.plan->At(entry.kv_len);
