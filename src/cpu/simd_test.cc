@@ -133,12 +133,14 @@ TEST_P(SimdTest, PartialLoadsAndStoresTouchNothingElse) {
     ops_.load_n(source.data(), n, out_);
     for (int i = 0; i < ops_.lanes; ++i) EXPECT_EQ(out_[i], i < n ? a_[i] : 0);
     std::vector<float> target(static_cast<size_t>(n));
+    target.reserve(1);  // no null pointer where n is 0
     ops_.store_n(a_, n, target.data());
     EXPECT_EQ(target, source);
     ops_.first_n(n, a_, b_, out_);
     for (int i = 0; i < ops_.lanes; ++i) EXPECT_EQ(out_[i], i < n ? a_[i] : b_[i]);
 
     std::vector<uint16_t> halves(static_cast<size_t>(n));
+    halves.reserve(1);
     ops_.store_f16(a_, n, halves.data());
     ops_.load_f16(halves.data(), n, out_);
     for (int i = 0; i < ops_.lanes; ++i) EXPECT_EQ(out_[i], i < n ? F16ToF32(F32ToF16(a_[i])) : 0);
@@ -147,6 +149,7 @@ TEST_P(SimdTest, PartialLoadsAndStoresTouchNothingElse) {
     for (int i = 0; i < ops_.lanes; ++i)
       EXPECT_EQ(out_[i], i < n ? Bf16ToF32(F32ToBf16(a_[i])) : 0);
     std::vector<int8_t> bytes(static_cast<size_t>(n));
+    bytes.reserve(1);
     ops_.round_to_i8(a_, n, bytes.data());
     ops_.load_i8(bytes.data(), n, out_);
     for (int i = 0; i < ops_.lanes; ++i) EXPECT_EQ(out_[i], i < n ? std::nearbyint(a_[i]) : 0);
