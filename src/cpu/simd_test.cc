@@ -3,6 +3,7 @@
 #include <cstring>
 #include <gtest/gtest.h>
 #include <limits>
+#include <memory>
 #include <random>
 #include <string>
 #include <vector>
@@ -132,26 +133,23 @@ TEST_P(SimdTest, PartialLoadsAndStoresTouchNothingElse) {
     const std::vector<float> source(a_, a_ + n);
     ops_.load_n(source.data(), n, out_);
     for (int i = 0; i < ops_.lanes; ++i) EXPECT_EQ(out_[i], i < n ? a_[i] : 0);
-    std::vector<float> target(static_cast<size_t>(n));
-    target.reserve(1);  // no null pointer where n is 0
-    ops_.store_n(a_, n, target.data());
-    EXPECT_EQ(target, source);
+    const auto target = std::make_unique<float[]>(static_cast<size_t>(n));
+    ops_.store_n(a_, n, target.get());
+    EXPECT_TRUE(std::equal(source.begin(), source.end(), target.get()));
     ops_.first_n(n, a_, b_, out_);
     for (int i = 0; i < ops_.lanes; ++i) EXPECT_EQ(out_[i], i < n ? a_[i] : b_[i]);
 
-    std::vector<uint16_t> halves(static_cast<size_t>(n));
-    halves.reserve(1);
-    ops_.store_f16(a_, n, halves.data());
-    ops_.load_f16(halves.data(), n, out_);
+    const auto halves = std::make_unique<uint16_t[]>(static_cast<size_t>(n));
+    ops_.store_f16(a_, n, halves.get());
+    ops_.load_f16(halves.get(), n, out_);
     for (int i = 0; i < ops_.lanes; ++i) EXPECT_EQ(out_[i], i < n ? F16ToF32(F32ToF16(a_[i])) : 0);
-    ops_.store_bf16(a_, n, halves.data());
-    ops_.load_bf16(halves.data(), n, out_);
+    ops_.store_bf16(a_, n, halves.get());
+    ops_.load_bf16(halves.get(), n, out_);
     for (int i = 0; i < ops_.lanes; ++i)
       EXPECT_EQ(out_[i], i < n ? Bf16ToF32(F32ToBf16(a_[i])) : 0);
-    std::vector<int8_t> bytes(static_cast<size_t>(n));
-    bytes.reserve(1);
-    ops_.round_to_i8(a_, n, bytes.data());
-    ops_.load_i8(bytes.data(), n, out_);
+    const auto bytes = std::make_unique<int8_t[]>(static_cast<size_t>(n));
+    ops_.round_to_i8(a_, n, bytes.get());
+    ops_.load_i8(bytes.get(), n, out_);
     for (int i = 0; i < ops_.lanes; ++i) EXPECT_EQ(out_[i], i < n ? std::nearbyint(a_[i]) : 0);
   }
 }
