@@ -3,19 +3,12 @@
 #include <string>
 
 #include "cpu/attention_test_util.h"
+#include "cpu/isa_test_util.h"
 
 namespace tidal {
 namespace {
 
-class SetAttentionTest : public testing::TestWithParam<Isa> {
- protected:
-  void SetUp() override {
-    const std::vector<Isa> isas = MachineIsas();
-    if (std::find(isas.begin(), isas.end(), GetParam()) == isas.end())
-      GTEST_SKIP() << "this machine has no " << NameOf(GetParam())
-                   << ": its kernels were NOT tested";
-  }
-};
+class SetAttentionTest : public IsaTest {};
 INSTANTIATE_TEST_SUITE_P(Isas, SetAttentionTest,
                          testing::Values(Isa::kPortable, Isa::kAvx2, Isa::kAvx512),
                          [](const auto& param) { return std::string(NameOf(param.param)); });

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "cpu/attention_test_util.h"
-#include "cpu/isa.h"
+#include "cpu/isa_test_util.h"
 
 namespace tidal {
 namespace {
@@ -16,15 +16,7 @@ namespace {
 using Problem = AttentionProblem;
 
 // Every ISA that the program has kernels for; those that this machine lacks are skipped, loudly.
-class AttentionTest : public testing::TestWithParam<Isa> {
- protected:
-  void SetUp() override {
-    const std::vector<Isa> isas = MachineIsas();
-    if (std::find(isas.begin(), isas.end(), GetParam()) == isas.end())
-      GTEST_SKIP() << "this machine has no " << NameOf(GetParam())
-                   << ": its kernels were NOT tested";
-  }
-};
+class AttentionTest : public IsaTest {};
 INSTANTIATE_TEST_SUITE_P(Isas, AttentionTest,
                          testing::Values(Isa::kPortable, Isa::kAvx2, Isa::kAvx512),
                          [](const auto& param) { return std::string(NameOf(param.param)); });

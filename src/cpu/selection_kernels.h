@@ -43,8 +43,8 @@ struct SelectionKernels {
   // scores[r][t] = q row r . (minimum + code t * step) for all kBlockTokens tokens of a page,
   // [num_rows][kBlockTokens]. `prefetch`, of prefetch_bytes, is asked for meanwhile.
   //   scan_page: the step is folded into the query, which is then rounded to 8 bits for the whole
-  //     page; the products are exact integers. The rounding moves a score by less than a quarter of
-  //     what the codes' own rounding does.
+  //     page; the products are exact integers. A channel's query is off by at most
+  //     half of 1/127 of the largest.
   //   scan_page_f32: the query in float32.
   void (*scan_page)(const IndexPage& page, int32_t bits, const ScanRows& rows,
                     const uint8_t* prefetch, int64_t prefetch_bytes, float* scores);

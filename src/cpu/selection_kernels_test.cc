@@ -13,20 +13,14 @@
 #include "base/float16.h"
 #include "cpu/aligned_buffer.h"
 #include "cpu/elementwise.h"
-#include "cpu/isa.h"
+#include "cpu/isa_test_util.h"
 #include "cpu/key_index.h"
 
 namespace tidal {
 namespace {
 
-class SelectionKernelsTest : public testing::TestWithParam<Isa> {
+class SelectionKernelsTest : public IsaTest {
  protected:
-  void SetUp() override {
-    const std::vector<Isa> isas = MachineIsas();
-    if (std::find(isas.begin(), isas.end(), GetParam()) == isas.end())
-      GTEST_SKIP() << "this machine has no " << NameOf(GetParam())
-                   << ": its kernels were NOT tested";
-  }
   const SelectionKernels& kernels() const { return KernelsFor(GetParam()).selection; }
 };
 INSTANTIATE_TEST_SUITE_P(Isas, SelectionKernelsTest,

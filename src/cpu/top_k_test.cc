@@ -8,19 +8,13 @@
 #include <random>
 #include <string>
 
-#include "cpu/isa.h"
+#include "cpu/isa_test_util.h"
 
 namespace tidal {
 namespace {
 
-class TopKTest : public testing::TestWithParam<Isa> {
+class TopKTest : public IsaTest {
  protected:
-  void SetUp() override {
-    const std::vector<Isa> isas = MachineIsas();
-    if (std::find(isas.begin(), isas.end(), GetParam()) == isas.end())
-      GTEST_SKIP() << "this machine has no " << NameOf(GetParam())
-                   << ": its kernels were NOT tested";
-  }
   const SelectionKernels& kernels() const { return KernelsFor(GetParam()).selection; }
 
   std::vector<int32_t> Run(const std::vector<float>& values, int32_t begin, int32_t end,
