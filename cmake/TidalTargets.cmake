@@ -5,14 +5,15 @@ include(GoogleTest OPTIONAL)
 
 add_library(tidal_flags INTERFACE)
 target_include_directories(tidal_flags INTERFACE ${PROJECT_SOURCE_DIR}/src)
-target_compile_options(tidal_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wno-unused-parameter -Wno-missing-field-initializers
-                       -fno-math-errno)
+# Host code only: nvcc passes pedantic warnings about the code that it generates.
+target_compile_options(
+  tidal_flags INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wshadow;-Wno-unused-parameter;-Wno-missing-field-initializers;-fno-math-errno>")
 # GCC 12 warns of overlapping copies inside std::string's own operator+ (GCC bug 105651).
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-  target_compile_options(tidal_flags INTERFACE -Wno-restrict)
+  target_compile_options(tidal_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>)
 endif()
 if(TIDAL_WERROR)
-  target_compile_options(tidal_flags INTERFACE -Werror)
+  target_compile_options(tidal_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
 endif()
 if(TIDAL_SANITIZE)
   target_compile_options(tidal_flags INTERFACE -fsanitize=${TIDAL_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)

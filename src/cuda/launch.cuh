@@ -1,0 +1,49 @@
+// Launching kernels so that the next one's start overlaps the end of the one before.
+//
+// With programmatic dependent launch a kernel's blocks may start while its predecessor on the
+// stream still runs. Every kernel of a step therefore calls WaitForInputs() before it reads what
+// an earlier kernel of the step wrote, or writes what one may still read; before that it may only
+// touch weights and other memory that no step writes. AllowNext() says that the next kernel may be
+// scheduled; without it that happens when the block ends. Both are nothing before sm_90.
+#ifndef TIDAL_CUDA_LAUNCH_CUH_
+#define TIDAL_CUDA_LAUNCH_CUH_
+
+#include <cstddef>
+#include <cuda_runtime.h>
+#include <utility>
+
+namespace tidal {
+
+__device__ __forceinline__ void WaitForInputs() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+__device__ __forceinline__ void AllowNext() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+// Enqueues kernel<<<grid, block, shared_bytes, stream>>>(args...) as a programmatic dependent of
+// the kernel before it. Fails as cudaLaunchKernelEx does.
+template <typename... Params, typename... Args>
+cudaError_t Launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes,
+                   cudaStream_t stream, Args&&... args) {
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  return cudaLaunchKernelEx(&config, kernel, std::forward<Args>(args)...);
+}
+
+}  // namespace tidal
+
+#endif  // TIDAL_CUDA_LAUNCH_CUH_
