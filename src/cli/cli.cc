@@ -3,6 +3,8 @@
 #include <csignal>
 #include <exception>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -21,6 +23,7 @@ constexpr const char* kFooter = R"(Examples:
   tidal generate -m model.gguf -p "Once upon a time" -n 50
   tidal chat -m model.gguf
   tidal bench -m model.gguf -p 512 -n 64 -d 0,8192
+  tidal eval loss -m model.gguf -f book.txt --attention tidal,streaming
   tidal inspect model.gguf
 
 Each command has its own help: tidal generate --help
@@ -37,14 +40,11 @@ int Fail(const Console& console, const std::string& who, const std::string& mess
   return code;
 }
 
-std::string FullName(const CLI::App& root, const CLI::App& command) {
-  return &root == &command ? root.get_name() : root.get_name() + " " + command.get_name();
-}
-
-// The command that was named, the root where none was.
+// The command that was named; the root, or a group of commands, where no more was.
 const CLI::App& ChosenApp(const Program& program) {
-  const auto chosen = program.root->get_subcommands();
-  return chosen.empty() ? *program.root : *chosen[0];
+  const CLI::App* app = program.root.get();
+  while (!app->get_subcommands().empty()) app = app->get_subcommands()[0];
+  return *app;
 }
 
 int WriteOut(const Console& console, const std::string& who, const std::string& text) {
@@ -71,17 +71,20 @@ std::string DescribeParseError(const CLI::ParseError& error, const CLI::App& app
 }
 
 // The name of a command is checked before the parser runs, whose words about it are poor.
-Status CheckCommandName(const Program& program, const std::vector<std::string>& args) {
+// Moves *app down to the command that `args` begin with, or to the group that has no such command.
+Status FindCommand(std::span<const std::string> args, const CLI::App** app) {
+  const auto commands = SubcommandsOf(**app);
+  if (commands.empty()) return OkStatus();
   std::vector<std::string> names;
-  std::string list;
-  for (const auto& command : program.commands) {
-    names.push_back(command->app().get_name());
-    list += (list.empty() ? "" : ", ") + names.back();
-  }
+  for (const CLI::App* command : commands) names.push_back(command->get_name());
+  const std::string list = fmt::format("{}", fmt::join(names, ", "));
   if (args.empty()) return InvalidArgument("no command is given, expected one of {}", list);
   if (args[0].starts_with('-')) return OkStatus();
-  for (const std::string& name : names)
-    if (name == args[0]) return OkStatus();
+  for (const CLI::App* command : commands) {
+    if (command->get_name() != args[0]) continue;
+    *app = command;
+    return FindCommand(args.subspan(1), app);
+  }
   const std::string nearest = NearestName(args[0], names);
   const std::string hint = nearest.empty() ? "" : fmt::format(" (is it {}?)", nearest);
   return InvalidArgument("\"{}\" is not a command{}, expected one of {}", args[0], hint, list);
@@ -91,6 +94,13 @@ Status CheckCommandName(const Program& program, const std::vector<std::string>& 
 bool IsWrongPlan(const Status& status) {
   return status.code() == StatusCode::kInvalidArgument &&
          status.message().starts_with("--attention");
+}
+
+void PutHelpUnderOther(CLI::App* app) {
+  for (CLI::App* command : app->get_subcommands([](const CLI::App*) { return true; })) {
+    command->get_help_ptr()->group("Other");
+    PutHelpUnderOther(command);
+  }
 }
 
 Command* ChosenCommand(const Program& program) {
@@ -103,19 +113,18 @@ Command* ChosenCommand(const Program& program) {
 int RunProgram(Program* program, std::vector<std::string> args, const Console& console) {
   const std::string& root_name = program->root->get_name();
   const auto wrong_usage = [&](const CLI::App& app, const std::string& message) {
-    const std::string name = FullName(*program->root, app);
+    const std::string name = FullName(app);
     return Fail(console, name, fmt::format("{}; see {} --help", message, name), kExitUsage);
   };
-  if (const Status status = CheckCommandName(*program, args); !status.ok())
-    return wrong_usage(*program->root, status.message());
-  for (const auto& command : program->commands)
-    if (command->app().get_name() == args[0])
-      args = ExpandShortNames(command->app(), std::move(args));
+  const CLI::App* named = program->root.get();
+  if (const Status status = FindCommand(args, &named); !status.ok())
+    return wrong_usage(*named, status.message());
+  args = ExpandShortNames(*named, std::move(args));
   try {
     program->root->parse(std::vector<std::string>(args.rbegin(), args.rend()));
   } catch (const CLI::CallForHelp&) {
     const int width = console.Width(console.streams().out_fd);
-    return WriteOut(console, root_name, RenderHelp(*program->root, ChosenApp(*program), width));
+    return WriteOut(console, root_name, RenderHelp(ChosenApp(*program), width));
   } catch (const CLI::ParseError& error) {
     const CLI::App& app = ChosenApp(*program);
     return wrong_usage(app, DescribeParseError(error, app));
@@ -123,14 +132,13 @@ int RunProgram(Program* program, std::vector<std::string> args, const Console& c
   if (program->show_version)
     return WriteOut(console, root_name, fmt::format("tidal {}\n", TIDAL_VERSION));
   Command* command = ChosenCommand(*program);
-  if (command == nullptr) return wrong_usage(*program->root, "no command is given");
+  if (command == nullptr) return wrong_usage(ChosenApp(*program), "no command is given");
   if (const Status status = command->Check(); !status.ok())
     return wrong_usage(command->app(), status.message());
   const Result<int> code = command->Run(console);
   if (code.ok()) return *code;
   if (IsWrongPlan(code.status())) return wrong_usage(command->app(), code.status().message());
-  return Fail(console, FullName(*program->root, command->app()), code.status().message(),
-              kExitFailed);
+  return Fail(console, FullName(command->app()), code.status().message(), kExitFailed);
 }
 
 }  // namespace
@@ -140,11 +148,13 @@ Program::Program()
   root->set_help_flag("-h,--help", "Show this help and exit");
   root->add_flag("--version", show_version, "Show the version and exit");
   SetFooter(root.get(), kFooter);
-  for (const auto make : {MakeGenerateCommand, MakeChatCommand, MakeScoreCommand, MakeBenchCommand,
-                          MakeInspectCommand, MakeTokenizeCommand, MakeCompletionCommand})
+  for (const auto make : {MakeGenerateCommand, MakeChatCommand, MakeScoreCommand, MakeBenchCommand})
     commands.push_back(make(root.get()));
-  for (CLI::App* command : root->get_subcommands([](const CLI::App*) { return true; }))
-    command->get_help_ptr()->group("Other");
+  CLI::App* eval = AddEvalGroup(root.get());
+  for (const auto make : {MakeEvalLossCommand}) commands.push_back(make(eval));
+  for (const auto make : {MakeInspectCommand, MakeTokenizeCommand, MakeCompletionCommand})
+    commands.push_back(make(root.get()));
+  PutHelpUnderOther(root.get());
 }
 
 Program::~Program() = default;

@@ -37,11 +37,15 @@ class Command {
   CLI::App* app_;  // owned by the root
 };
 
-// One per command: declares it under `root`. In the order of the help.
+// One per command: declares it under `root`, or under the group that it is given. In the order of
+// the help.
 std::unique_ptr<Command> MakeGenerateCommand(CLI::App* root);
 std::unique_ptr<Command> MakeChatCommand(CLI::App* root);
 std::unique_ptr<Command> MakeScoreCommand(CLI::App* root);
 std::unique_ptr<Command> MakeBenchCommand(CLI::App* root);
+// The group "eval" with its commands.
+CLI::App* AddEvalGroup(CLI::App* root);
+std::unique_ptr<Command> MakeEvalLossCommand(CLI::App* eval);
 std::unique_ptr<Command> MakeInspectCommand(CLI::App* root);
 std::unique_ptr<Command> MakeTokenizeCommand(CLI::App* root);
 std::unique_ptr<Command> MakeCompletionCommand(CLI::App* root);

@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 
 #include "cli/arguments.h"
+#include "cli/help.h"
 
 namespace tidal {
 namespace {
@@ -21,12 +22,19 @@ struct CompletedOption {
   std::vector<std::string> choices;
 };
 
+// A command, or a group of commands, which have none of their own.
 struct CompletedCommand {
-  std::string name;
+  std::string name;   // "generate", "loss"
+  std::string group;  // "eval" of "loss"; empty: none
   std::string help;
+  std::vector<std::string> commands;  // of a group
   std::vector<CompletedOption> options;
   ValueKind positional = ValueKind::kNone;
   std::vector<std::string> positional_choices;
+
+  bool is_group() const { return !commands.empty(); }
+  // "generate", "eval loss".
+  std::string FullName() const { return group.empty() ? name : group + " " + name; }
 };
 
 // The metavar tells the kind: "a|b" are choices, "FILE" is a file.
@@ -62,6 +70,21 @@ CompletedCommand Describe(const CLI::App& app) {
   return command;
 }
 
+// Every command, each group's after it.
+std::vector<CompletedCommand> DescribeAll(const CLI::App& root) {
+  std::vector<CompletedCommand> all;
+  for (const CLI::App* app : SubcommandsOf(root)) {
+    all.push_back(Describe(*app));
+    const size_t group = all.size() - 1;
+    for (const CLI::App* sub : SubcommandsOf(*app)) {
+      all[group].commands.push_back(sub->get_name());
+      all.push_back(Describe(*sub));
+      all.back().group = app->get_name();
+    }
+  }
+  return all;
+}
+
 std::string Join(const std::vector<std::string>& words, std::string_view separator) {
   return fmt::format("{}", fmt::join(words, separator));
 }
@@ -85,9 +108,18 @@ std::string ZshQuoted(std::string_view text) {
 
 std::string BashScript(const std::vector<CompletedCommand>& commands) {
   std::vector<std::string> names;
+  std::string groups;
   std::string cases;
   for (const CompletedCommand& command : commands) {
-    names.push_back(command.name);
+    if (command.group.empty()) names.push_back(command.name);
+    if (command.is_group()) {
+      groups += fmt::format(
+          "    {})\n      if [[ $COMP_CWORD -eq 2 ]]; then\n"
+          "        COMPREPLY=($(compgen -W '{} --help' -- \"$word\"))\n        return\n      fi\n"
+          "      chosen=\"$chosen ${{COMP_WORDS[2]}}\" ;;\n",
+          command.name, Join(command.commands, " "));
+      continue;
+    }
     std::vector<std::string> flags;
     std::string values;
     for (const CompletedOption& option : command.options) {
@@ -106,10 +138,10 @@ std::string BashScript(const std::vector<CompletedCommand>& commands) {
       rest = fmt::format("COMPREPLY=($(compgen -W '{}' -- \"$word\"))",
                          Join(command.positional_choices, " "));
     cases += fmt::format(
-        "    {})\n      case \"$previous\" in\n{}      esac\n      if [[ $word == -* ]]; then\n"
+        "    '{}')\n      case \"$previous\" in\n{}      esac\n      if [[ $word == -* ]]; then\n"
         "        COMPREPLY=($(compgen -W '{}' -- \"$word\"))\n      else\n        {}\n      fi "
         ";;\n",
-        command.name, values, Join(flags, " "), rest);
+        command.FullName(), values, Join(flags, " "), rest);
   }
   return fmt::format(
       "# bash completion for tidal: source <(tidal completion bash)\n"
@@ -120,18 +152,30 @@ std::string BashScript(const std::vector<CompletedCommand>& commands) {
       "    COMPREPLY=($(compgen -W '{} --help --version' -- \"$word\"))\n"
       "    return\n"
       "  fi\n"
-      "  case \"${{COMP_WORDS[1]}}\" in\n{}  esac\n"
+      "  local chosen=${{COMP_WORDS[1]}}\n"
+      "  case \"$chosen\" in\n{}  esac\n"
+      "  case \"$chosen\" in\n{}  esac\n"
       "}}\n"
       "complete -o filenames -F _tidal tidal\n",
-      Join(names, " "), cases);
+      Join(names, " "), groups, cases);
 }
 
 std::string ZshScript(const std::vector<CompletedCommand>& commands) {
   std::string names;
+  std::string groups;
   std::string cases;
   for (const CompletedCommand& command : commands) {
-    names += fmt::format("    {}':'{}\n", command.name, ZshQuoted(command.help));
-    cases += fmt::format("      {})\n        _arguments", command.name);
+    if (command.group.empty())
+      names += fmt::format("    {}':'{}\n", command.name, ZshQuoted(command.help));
+    if (command.is_group()) {
+      groups += fmt::format(
+          "    {})\n      if (( CURRENT == 2 )); then\n        compadd {}\n        return\n"
+          "      fi\n      chosen=\"$chosen $words[2]\"\n      shift words\n      (( CURRENT-- ))\n"
+          "      ;;\n",
+          command.name, Join(command.commands, " "));
+      continue;
+    }
+    cases += fmt::format("    '{}')\n        _arguments", command.FullName());
     for (const CompletedOption& option : command.options) {
       std::string action;
       if (option.kind == ValueKind::kFile) action = "':file:_files'";
@@ -160,20 +204,37 @@ std::string ZshScript(const std::vector<CompletedCommand>& commands) {
       "  shift words\n"
       "  (( CURRENT-- ))\n"
       "  case $chosen in\n{}  esac\n"
+      "  case $chosen in\n{}  esac\n"
       "}}\n"
       "compdef _tidal tidal\n",
-      names, cases);
+      names, groups, cases);
+}
+
+// When fish offers what belongs to a command, and when it offers the command itself.
+std::string FishCondition(const CompletedCommand& command) {
+  std::string condition = "__fish_seen_subcommand_from " + command.name;
+  if (!command.group.empty())
+    condition = "__fish_seen_subcommand_from " + command.group + "; and " + condition;
+  return condition;
 }
 
 std::string FishScript(const std::vector<CompletedCommand>& commands) {
   std::string script =
       "# fish completion for tidal: tidal completion fish | source\n"
       "complete -c tidal -f\n";
+  std::string others;  // the commands of the group at hand
   for (const CompletedCommand& command : commands) {
-    script += fmt::format("complete -c tidal -n __fish_use_subcommand -a {} -d {}\n", command.name,
+    if (command.is_group()) others = Join(command.commands, " ");
+    const std::string offer =
+        command.group.empty()
+            ? "__fish_use_subcommand"
+            : fmt::format(
+                  "'__fish_seen_subcommand_from {}; and not __fish_seen_subcommand_from {}'",
+                  command.group, others);
+    script += fmt::format("complete -c tidal -n {} -a {} -d {}\n", offer, command.name,
                           Quoted(command.help));
-    const std::string when =
-        fmt::format("complete -c tidal -n '__fish_seen_subcommand_from {}'", command.name);
+    if (command.is_group()) continue;
+    const std::string when = fmt::format("complete -c tidal -n '{}'", FishCondition(command));
     for (const CompletedOption& option : command.options) {
       script += when;
       for (const std::string& name : option.names) {
@@ -198,9 +259,7 @@ std::string FishScript(const std::vector<CompletedCommand>& commands) {
 }  // namespace
 
 std::string CompletionScript(const CLI::App& root, Shell shell) {
-  std::vector<CompletedCommand> commands;
-  for (const CLI::App* app : root.get_subcommands([](const CLI::App*) { return true; }))
-    commands.push_back(Describe(*app));
+  const std::vector<CompletedCommand> commands = DescribeAll(root);
   switch (shell) {
     case Shell::kBash:
       return BashScript(commands);

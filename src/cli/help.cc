@@ -39,10 +39,9 @@ void AppendEntry(const std::string& left, std::string_view text, size_t width, s
   *out += line + "\n";
 }
 
-std::string UsageOf(const CLI::App& root, const CLI::App& command) {
-  std::string usage = "Usage: " + root.get_name();
-  if (&command == &root) return usage + " COMMAND [options]\n";
-  usage += " " + command.get_name();
+std::string UsageOf(const CLI::App& command) {
+  std::string usage = "Usage: " + FullName(command);
+  if (!SubcommandsOf(command).empty()) return usage + " COMMAND [options]\n";
   for (const CLI::Option* option : command.get_options()) {
     if (option->get_positional())
       usage += " " + option->get_type_name();
@@ -68,13 +67,20 @@ std::string NamesOf(const CLI::Option& option) {
   return names;
 }
 
-std::string RenderHelp(const CLI::App& root, const CLI::App& command, int width) {
+std::vector<const CLI::App*> SubcommandsOf(const CLI::App& app) {
+  return app.get_subcommands([](const CLI::App*) { return true; });
+}
+
+std::string FullName(const CLI::App& app) {
+  const CLI::App* parent = app.get_parent();
+  return (parent == nullptr ? "" : FullName(*parent) + " ") + app.get_name();
+}
+
+std::string RenderHelp(const CLI::App& command, int width) {
   const size_t columns = std::clamp(width, 60, 100);
   std::string out;
-  const std::string name =
-      &command == &root ? root.get_name() : root.get_name() + " " + command.get_name();
-  out += name + " - " + command.get_description() + "\n\n" + UsageOf(root, command);
-  const auto commands = command.get_subcommands([](const CLI::App*) { return true; });
+  out += FullName(command) + " - " + command.get_description() + "\n\n" + UsageOf(command);
+  const auto commands = SubcommandsOf(command);
   if (!commands.empty()) out += "\nCommands:\n";
   for (const CLI::App* sub : commands)
     AppendEntry(sub->get_name(), sub->get_description(), columns, &out);

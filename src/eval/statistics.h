@@ -1,0 +1,81 @@
+// Statistics of evaluations: KL between rows of logits, intervals by bootstrap, ROC curves.
+// Deterministic: the same numbers and seed give the same result on every machine.
+#ifndef TIDAL_EVAL_STATISTICS_H_
+#define TIDAL_EVAL_STATISTICS_H_
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+namespace tidal {
+
+// A value with its 95 % interval. `low` and `high` are NaN where there are fewer than two units to
+// draw from.
+struct Estimate {
+  double value = 0;
+  double low = 0;
+  double high = 0;
+};
+
+// One row of logits as a distribution, kept to compare others with.
+class ReferenceRow {
+ public:
+  ReferenceRow() = default;
+  explicit ReferenceRow(std::span<const float> logits) { Set(logits); }
+  void Set(std::span<const float> logits);
+
+  // KL(this || other) in nats over the whole vocabulary, at least 0 and exactly 0 for equal logits.
+  // Infinite where `other` excludes (logit -inf or NaN) what this does not. REQUIRES: the same
+  // vocabulary.
+  double KlTo(std::span<const float> other, double other_log_sum_exp) const;
+  double Logprob(int32_t token) const;
+  int32_t best() const { return best_; }  // the first of the likeliest tokens
+  double log_sum_exp() const { return log_sum_exp_; }
+
+ private:
+  std::vector<float> logits_;
+  double log_sum_exp_ = 0;
+  int32_t best_ = 0;
+};
+
+// log(sum(exp(logits))); NaN counts as minus infinity.
+double LogSumExp(std::span<const float> logits);
+// The first of the largest.
+int32_t ArgMax(std::span<const float> logits);
+
+// The q-quantile (0 <= q <= 1) with linear interpolation between order statistics. REQUIRES: not
+// empty. Reorders `values`.
+double Quantile(std::vector<double>* values, double q);
+
+// Draws `num_units` units with replacement, `resamples` times, and gives the 95 % interval
+// (percentile method) of what `statistic` makes of each draw; value is that of all units once.
+// Units are what is independent: documents, or windows where there is only one document. The draws
+// depend on num_units and the seed alone, so that several statistics of one evaluation are paired.
+using UnitStatistic = std::function<double(std::span<const int32_t> units)>;
+inline constexpr int kResamples = 1000;
+Estimate Bootstrap(int32_t num_units, uint64_t seed, const UnitStatistic& statistic,
+                   int resamples = kResamples);
+
+// A classifier that says "bad" where its score is at most a threshold.
+struct RocPoint {
+  double threshold = 0;
+  double false_positive_rate = 0;
+  double true_positive_rate = 0;
+};
+struct RocCurve {
+  // A row is bad where its kl is above this: the 95th percentile of all.
+  double bad_kl = 0;
+  double auc = 0.5;              // 1: predicts perfectly, 0.5: not at all
+  std::vector<RocPoint> points;  // from (0, 0) to (1, 1); at most kRocPoints
+  int64_t rows = 0;
+};
+inline constexpr int kRocPoints = 101;
+
+// ROC of "score is low" against "is bad". AUC by ranks, ties count half. REQUIRES: equal sizes.
+// 0.5 and no points where all or none are bad.
+RocCurve RocOf(std::span<const float> scores, std::span<const uint8_t> bad);
+
+}  // namespace tidal
+
+#endif  // TIDAL_EVAL_STATISTICS_H_
