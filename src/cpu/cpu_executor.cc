@@ -20,6 +20,7 @@
 #include "cpu/key_index.h"
 #include "cpu/kv_layout.h"
 #include "cpu/matmul.h"
+#include "cpu/page_copy.h"
 #include "cpu/selection.h"
 
 namespace tidal {
@@ -104,6 +105,17 @@ class CpuExecutor : public Executor {
   Status PreparePlan(int32_t state, const AttentionPlan& plan) override {
     return selection_->Prepare(state, plan);
   }
+  PageFormat page_format() const override { return FormatOf(Pages()); }
+  Status ReadPage(PageId page, int32_t num_tokens, std::span<std::byte> kv,
+                  std::span<std::byte> index) override {
+    CopyPageOut(Pages(), page, num_tokens, kv, index, &pool_);
+    return OkStatus();
+  }
+  Status WritePage(PageId page, int32_t num_tokens, std::span<const std::byte> kv,
+                   std::span<const std::byte> index) override {
+    CopyPageIn(Pages(), page, num_tokens, kv, index, &pool_);
+    return OkStatus();
+  }
   int32_t max_logit_rows() const override { return kMaxLogitRows; }
   ExecutorMemory memory() const override;
   ExecutorProfile TakeProfile() override { return std::exchange(profile_, {}); }
@@ -123,6 +135,15 @@ class CpuExecutor : public Executor {
             .kv_base = LayerBase(layer),
             .index_base = index_base_[static_cast<size_t>(layer)],
             .index = &index_layout_};
+  }
+  CpuPages Pages() const {
+    return {.kernels = &kernels_,
+            .layout = &layout_,
+            .kv = kv_.data(),
+            .num_layers = config_.num_layers,
+            .num_pages = options_.num_pages,
+            .index_layout = &index_layout_,
+            .index_base = index_base_};
   }
   // Seals the pages that this step's rows have filled.
   void SealPages(int32_t layer);
@@ -421,26 +442,15 @@ void CpuExecutor::RotateAndStore(int32_t layer) {
 }
 
 void CpuExecutor::SealPages(int32_t layer) {
-  std::byte* index_base = index_base_[static_cast<size_t>(layer)];
-  if (index_base == nullptr || seals_.empty()) return;
+  if (index_base_[static_cast<size_t>(layer)] == nullptr || seals_.empty()) return;
+  const CpuPages pages = Pages();
   const int64_t num_kv_heads = config_.num_kv_heads;
-  const auto seal = kernels_.selection.seal_page[static_cast<size_t>(layout_.k().type)];
   const auto num_items = static_cast<int64_t>(seals_.size()) * num_kv_heads;
   pool_.ParallelFor(num_items, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t item = begin; item < end; ++item) {
       const Seal& full = seals_[static_cast<size_t>(item / num_kv_heads)];
-      const auto kv_head = static_cast<int32_t>(item % num_kv_heads);
-      const PageId page = full.sequence->page_table[full.page];
-      const auto* part =
-          reinterpret_cast<const uint8_t*>(LayerBase(layer) + layout_.PartOffset(page, kv_head));
-      const CacheBlock keys = {
-          .rows = part + layout_.k().rows_offset,
-          .scales = reinterpret_cast<const uint16_t*>(part + layout_.k().scales_offset),
-          .num_tokens = kPageSize,
-          .head_dim = config_.head_dim,
-          .prefetch = nullptr,
-          .prefetch_bytes = 0};
-      seal(keys, index_layout_.bits(), index_layout_.At(index_base, page, kv_head));
+      SealPage(pages, layer, full.sequence->page_table[full.page],
+               static_cast<int32_t>(item % num_kv_heads));
     }
   });
 }

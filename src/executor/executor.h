@@ -8,8 +8,10 @@
 #ifndef TIDAL_EXECUTOR_EXECUTOR_H_
 #define TIDAL_EXECUTOR_EXECUTOR_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "base/status.h"
 #include "executor/options.h"
@@ -65,6 +67,15 @@ struct ExecutorMemory {
   int64_t set_bytes = 0;         // of the arenas that hold sets, scores and kept state
 };
 
+// What the bytes of a page mean outside of the pool. Executors of one model that give the same text
+// read each other's pages.
+struct PageFormat {
+  std::string kv;           // names layout, types and counts; empty: pages cannot be taken out
+  int64_t kv_bytes = 0;     // of one page, all layers
+  std::string index;        // the same of the key index; empty: there is none
+  int64_t index_bytes = 0;  // of one page, all layers that have one
+};
+
 class Executor {
  public:
   virtual ~Executor() = default;
@@ -101,6 +112,25 @@ class Executor {
   // allocates. Called between steps, before the first row of a sequence with selection state
   // `state`. kUnsupported says why such rows cannot run here, kOutOfMemory how much they need.
   virtual Status PreparePlan(int32_t state, const AttentionPlan& plan) = 0;
+
+  // Pages to and from the host, so that a prompt can be saved. Called between steps; synchronous.
+  // An executor that does without them leaves them as they are here: then no prompt is saved.
+  virtual PageFormat page_format() const { return {}; }
+  // Writes out the first num_tokens (1 to kPageSize) tokens of a page. Behind them are zeros:
+  // nobody else's tokens that were in the page before get out. The index of a page that is not full
+  // is zeros too. REQUIRES: kv.size() is kv_bytes, index.size() index_bytes. Errors: kUnsupported,
+  // those of the device.
+  virtual Status ReadPage(PageId page, int32_t num_tokens, std::span<std::byte> kv,
+                          std::span<std::byte> index) {
+    return Unsupported("this device cannot hand out its cache");
+  }
+  // The reverse. An empty `index` is computed from the keys where the cache has one and the page is
+  // full.
+  virtual Status WritePage(PageId page, int32_t num_tokens, std::span<const std::byte> kv,
+                           std::span<const std::byte> index) {
+    return Unsupported("this device cannot take in a cache");
+  }
+
   virtual int32_t max_logit_rows() const = 0;
   virtual ExecutorMemory memory() const = 0;
   virtual ExecutorProfile TakeProfile() = 0;
