@@ -85,18 +85,12 @@ TEST_P(OfficialLogitsTest, PlainCodeGivesThem) {
 }
 
 TEST_P(OfficialLogitsTest, TheEngineGivesThem) {
-  // SentencePiece-style vocabularies of GGUF files may not be readable; the plain code has checked
-  // the weights.
   const auto engine = Engine::Create({.model_path = path(),
                                       .num_threads = 2,
                                       .precision = Precision::kF32,
                                       .k_cache_type = CacheType::kF32,
                                       .v_cache_type = CacheType::kF32},
                                      nullptr);
-  if (!engine.ok() && engine.status().code() == StatusCode::kUnsupported &&
-      engine.status().message().find("tokenizer.ggml.model") != std::string::npos) {
-    GTEST_SKIP() << engine.status().message();
-  }
   ASSERT_TRUE(engine.ok()) << engine.status().message();
   const Golden golden = ReadGolden(family());
   const auto vocab_size = static_cast<int32_t>(golden.logits[0].size());

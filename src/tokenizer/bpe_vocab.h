@@ -67,8 +67,9 @@ struct BpeVocab {
   std::optional<bool> add_bos;      // absent: as is usual for the pre-tokenizer
 };
 
-// Errors: kCorrupt (missing or ill-typed keys), kUnsupported (another tokenizer model). The views
-// point into `file`.
+// From a file whose tokenizer model is "gpt2" or "llama". Errors: kCorrupt (missing or ill-typed
+// keys), kUnsupported (another tokenizer model, such as SentencePiece's unigrams; a setting that is
+// not known). The views point into `file`.
 Result<BpeVocab> BpeVocabFromGguf(const GgufFile& file);
 
 }  // namespace tidal

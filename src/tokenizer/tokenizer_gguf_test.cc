@@ -103,7 +103,7 @@ TEST(TokenizerGgufTest, BadKeysAreOneLineWithFileAndKey) {
       {"model", PutNothing, kCorrupt, "the key tokenizer.ggml.model is missing"},
       {"tokens", PutNothing, kCorrupt, "the key tokenizer.ggml.tokens is missing"},
       {"merges", PutNothing, kCorrupt, "the key tokenizer.ggml.merges is missing"},
-      {"model", PutString, kUnsupported, "tokenizer.ggml.model is \"x\"; supported is: gpt2"},
+      {"model", PutString, kUnsupported, "tokenizer.ggml.model is \"x\"; supported are: gpt2"},
       {"pre", PutString, kUnsupported, "supported are: gpt2"},
       {"model", PutNumber, kCorrupt, "tokenizer.ggml.model"},
       {"pre", PutNumber, kCorrupt, "tokenizer.ggml.pre"},
