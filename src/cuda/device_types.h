@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "executor/options.h"
+#include "executor/option_enums.h"
 
 namespace tidal {
 
