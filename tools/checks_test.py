@@ -5,6 +5,7 @@ usage: tools/checks_test.py
 """
 
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -157,6 +158,24 @@ class CountTests(unittest.TestCase):
         self.assertIn("skipped: release: a S.no: no model", lines)
         self.assertIn("failed: release: b S.bad", lines)
         self.assertIn("failed: release: c", lines)
+
+
+class EvalData(unittest.TestCase):
+    def test_the_texts_that_ship_are_what_their_sums_say(self):
+        result = subprocess.run([sys.executable, TOOLS / "make_eval_data.py", "--check"], capture_output=True, text=True, check=False)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+
+    def test_what_was_changed_is_named(self):
+        with tempfile.TemporaryDirectory() as folder:
+            copy = pathlib.Path(folder) / "eval"
+            shutil.copytree(TOOLS.parent / "data" / "eval", copy)
+            (copy / "test" / "austen-emma.txt").write_text("short", encoding="utf-8")
+            (copy / "licences" / "xxhash-c.txt").unlink()
+            result = subprocess.run([sys.executable, TOOLS / "make_eval_data.py", "--check", copy], capture_output=True, text=True, check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("test/austen-emma.txt: not what SHA256SUMS says", result.stderr)
+        self.assertIn("austen-emma: 5 bytes", result.stderr)
+        self.assertIn("licences/xxhash-c.txt: missing", result.stderr)
 
 
 class Scripts(unittest.TestCase):
