@@ -1,0 +1,480 @@
+// Attention of few rows over a long context or over sets, on tensor cores.
+//
+// What      the context is cut into parts, a block each; its four warps take tiles of 16 tokens in
+//           turn, each with a softmax of its own, so that they never wait for each other. The last
+//           block of a KV head adds the parts up in their order.
+// Layout    a tile is 16 rows of K and 16 of V in shared memory, padded by 16 bytes a row so that
+//           the rows that a load of matrices touches lie in different banks. The rows of all heads
+//           of a group stand in one fragment of 16: each K and V row is read once per KV head.
+// Bytes     K and V of the visible tokens (of the set) once, 4 * head_dim * rows per part beside.
+//           kStages tiles a warp are under way: at head_dim 128 two blocks of a multiprocessor have
+//           140 KB in flight, where its share of the memory's rate times the latency is 20 KB.
+// Numerics  queries are split into two 16-bit halves, which keeps 21 bits (bf16: 15) of them;
+// scores
+//           and sums in float32; probabilities are rounded to the cache's type before they meet V.
+// Oracle    attention_test.cc.
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include "cuda/attention.h"
+#include "cuda/launch.cuh"
+#include "cuda/mma.cuh"
+
+namespace tidal {
+namespace {
+
+constexpr int kWarps = 4;
+constexpr int kThreads = 32 * kWarps;
+constexpr int kTile = 16;  // tokens
+constexpr int kRows = kMaxDecodeAttentionRows;
+constexpr int kPageTokens = 64;
+constexpr float kLog2E = 1.4426950408889634f;
+// A part of fewer tiles is not worth its own partial result: with sets latency is all, so that each
+// warp gets one tile; over everything each gets two.
+constexpr int kMinTilesOfSets = kWarps;
+constexpr int kMinTiles = 2 * kWarps;
+
+constexpr int Stages(int head_dim) { return head_dim <= 64 ? 6 : head_dim <= 128 ? 3 : 2; }
+
+template <typename T, int kHeadDim>
+struct Shared {
+  static constexpr int kRowElems = kHeadDim + 8;
+  static constexpr int kStages = Stages(kHeadDim);
+  using Row = T[kRowElems];
+  struct Tile {
+    alignas(16) Row k[kTile];
+    alignas(16) Row v[kTile];
+  };
+  struct Merge {
+    float out[kWarps][kRows][kHeadDim];
+    float max[kWarps][kRows];
+    float sum[kWarps][kRows];
+  };
+  alignas(16) Row q_high[kRows];
+  alignas(16) Row q_low[kRows];
+  union {
+    Tile tiles[kWarps][kStages];
+    Merge merge;
+  };
+};
+
+// Where the tokens of a part come from.
+template <bool kSets>
+struct Tokens {
+  const int32_t* list;  // page ids; slots
+  int32_t count;
+
+  __device__ int64_t Offset(const DeviceKv& kv, int32_t token) const {
+    if constexpr (kSets) {
+      const int32_t slot = list[token];
+      return (slot / kPageTokens) * kv.page_bytes + (slot % kPageTokens) * int64_t{kv.row_bytes};
+    } else {
+      return list[token / kPageTokens] * kv.page_bytes +
+             (token % kPageTokens) * int64_t{kv.row_bytes};
+    }
+  }
+};
+
+// Starts the copy of a tile; lanes take 16-byte pieces of rows in turn. Each of 16 lanes knows the
+// place of one row (`offset`, of row lane % 16), for which `is_valid` says whether there is one.
+template <typename T, int kHeadDim>
+__device__ __forceinline__ void LoadTile(typename Shared<T, kHeadDim>::Tile& tile,
+                                         const uint8_t* base, int64_t v_offset, int64_t offset,
+                                         bool is_valid) {
+  constexpr int kPieces = kHeadDim * 2 / 16;
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int i = 0; i < kPieces * kTile / 32; ++i) {
+    const int piece = i * 32 + lane;
+    const int row = piece / kPieces;
+    const int column = piece % kPieces;
+    const int64_t row_offset = __shfl_sync(0xffffffff, offset, row);
+    const bool valid = __shfl_sync(0xffffffff, is_valid, row);
+    const uint8_t* k = base + row_offset + column * 16;
+    CopyAsync16(&tile.k[row][column * 8], k, valid);
+    CopyAsync16(&tile.v[row][column * 8], k + v_offset, valid);
+  }
+}
+
+// A warp's running softmax over the rows of a fragment: of rows lane / 4 and lane / 4 + 8.
+template <int kHeadDim>
+struct Running {
+  float out[kHeadDim / 8][4] = {};
+  float max[2] = {-INFINITY, -INFINITY};
+  float sum[2] = {};
+};
+
+template <typename T, int kHeadDim>
+__device__ __forceinline__ void AddTile(const Shared<T, kHeadDim>& shared,
+                                        const typename Shared<T, kHeadDim>::Tile& tile,
+                                        int32_t first_token, const int32_t (&limit)[2],
+                                        Running<kHeadDim>* running) {
+  const int lane = threadIdx.x % 32;
+  const int matrix = lane / 8;
+  const int line = lane % 8;
+  float s[2][4] = {};
+#pragma unroll
+  for (int d = 0; d < kHeadDim; d += 16) {
+    uint32_t high[4];
+    uint32_t low[4];
+    uint32_t k[4];
+    const int q_row = line + matrix % 2 * 8;
+    const int q_column = d + matrix / 2 * 8;
+    LoadMatrices(high, &shared.q_high[q_row][q_column]);
+    LoadMatrices(low, &shared.q_low[q_row][q_column]);
+    LoadMatrices(k, &tile.k[line + matrix / 2 * 8][d + matrix % 2 * 8]);
+    MatMul16x8x16<T>(s[0], high, k[0], k[1]);
+    MatMul16x8x16<T>(s[1], high, k[2], k[3]);
+    MatMul16x8x16<T>(s[0], low, k[0], k[1]);
+    MatMul16x8x16<T>(s[1], low, k[2], k[3]);
+  }
+  // Element e of s[n] is row lane / 4 + e / 2 * 8, token n * 8 + lane % 4 * 2 + e % 2.
+  float tile_max[2] = {-INFINITY, -INFINITY};
+#pragma unroll
+  for (int n = 0; n < 2; ++n) {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const int32_t token = first_token + n * 8 + lane % 4 * 2 + e % 2;
+      if (token >= limit[e / 2]) s[n][e] = -INFINITY;
+      tile_max[e / 2] = fmaxf(tile_max[e / 2], s[n][e]);
+    }
+  }
+  float shrink[2];
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    tile_max[r] = fmaxf(tile_max[r], __shfl_xor_sync(0xffffffff, tile_max[r], 1));
+    tile_max[r] = fmaxf(tile_max[r], __shfl_xor_sync(0xffffffff, tile_max[r], 2));
+    const float max = fmaxf(running->max[r], tile_max[r]);
+    // While a row has seen nothing its maximum stays at minus infinity, and all its weights at 0.
+    shrink[r] = running->max[r] == -INFINITY ? 0.0f : exp2f(running->max[r] - max);
+    running->max[r] = max;
+    running->sum[r] *= shrink[r];
+  }
+#pragma unroll
+  for (int n = 0; n < 2; ++n) {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      s[n][e] = s[n][e] == -INFINITY ? 0.0f : exp2f(s[n][e] - running->max[e / 2]);
+      running->sum[e / 2] += s[n][e];
+    }
+  }
+  const uint32_t probs[4] = {PackPair<T>(s[0][0], s[0][1]), PackPair<T>(s[0][2], s[0][3]),
+                             PackPair<T>(s[1][0], s[1][1]), PackPair<T>(s[1][2], s[1][3])};
+#pragma unroll
+  for (int d = 0; d < kHeadDim; d += 16) {
+    uint32_t v[4];
+    LoadMatricesTransposed(v, &tile.v[line + matrix % 2 * 8][d + matrix / 2 * 8]);
+#pragma unroll
+    for (int n = 0; n < 2; ++n) {
+      float(&out)[4] = running->out[d / 8 + n];
+#pragma unroll
+      for (int e = 0; e < 4; ++e) out[e] *= shrink[e / 2];
+      MatMul16x8x16<T>(out, probs, v[2 * n], v[2 * n + 1]);
+    }
+  }
+}
+
+template <typename T, int kHeadDim>
+__device__ void LoadQueries(const AttentionCall& call, const DeviceSequence& sequence,
+                            int32_t first_head, int32_t group, int32_t num_rows,
+                            Shared<T, kHeadDim>* shared) {
+  for (int i = threadIdx.x; i < kRows * kHeadDim; i += kThreads) {
+    const int row = i / kHeadDim;
+    const int d = i % kHeadDim;
+    float q = 0;
+    if (row < num_rows) {
+      const int64_t q_row = sequence.row_begin + row / group;
+      q = call.q[(q_row * call.num_heads + first_head + row % group) * kHeadDim + d] *
+          (call.attn_scale * kLog2E);
+    }
+    const T high = FromFloat<T>(q);
+    shared->q_high[row][d] = high;
+    shared->q_low[row][d] = FromFloat<T>(q - ToFloat(high));
+  }
+}
+
+// Leaves the part's rows in shared.merge.out[0], their maxima and sums in max[0] and sum[0].
+template <typename T, int kHeadDim>
+__device__ void MergeWarps(const Running<kHeadDim>& running, int32_t num_rows,
+                           Shared<T, kHeadDim>* shared) {
+  auto& merge = shared->merge;
+  const int lane = threadIdx.x % 32;
+  const int warp = threadIdx.x / 32;
+  float sum[2];
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    sum[r] = running.sum[r];
+    sum[r] += __shfl_xor_sync(0xffffffff, sum[r], 1);
+    sum[r] += __shfl_xor_sync(0xffffffff, sum[r], 2);
+  }
+  __syncthreads();  // the tiles, which lie in the same place, are done with
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const int row = lane / 4 + 8 * r;
+    if (row >= num_rows) continue;
+    if (lane % 4 == 0) {
+      merge.max[warp][row] = running.max[r];
+      merge.sum[warp][row] = sum[r];
+    }
+#pragma unroll
+    for (int n = 0; n < kHeadDim / 8; ++n) {
+      merge.out[warp][row][n * 8 + lane % 4 * 2] = running.out[n][2 * r];
+      merge.out[warp][row][n * 8 + lane % 4 * 2 + 1] = running.out[n][2 * r + 1];
+    }
+  }
+  __syncthreads();
+}
+
+// How much warp w's share of a row weighs, and the row's maximum and sum over the warps.
+template <typename T, int kHeadDim>
+__device__ __forceinline__ void RowOfWarps(const Shared<T, kHeadDim>& shared, int row,
+                                           float (&weights)[kWarps], float* max, float* sum) {
+  *max = -INFINITY;
+  *sum = 0;
+#pragma unroll
+  for (int w = 0; w < kWarps; ++w) *max = fmaxf(*max, shared.merge.max[w][row]);
+#pragma unroll
+  for (int w = 0; w < kWarps; ++w) {
+    const float warp_max = shared.merge.max[w][row];
+    weights[w] = warp_max == -INFINITY ? 0.0f : exp2f(warp_max - *max);
+    *sum += weights[w] * shared.merge.sum[w][row];
+  }
+}
+
+// A partial result: [kRows][head_dim] weighted sums, then [kRows] maxima and [kRows] sums.
+__device__ __forceinline__ float* PartialOf(const AttentionCall& call, int64_t part, int head_dim) {
+  return call.workspace.partial + part * kRows * (head_dim + 2);
+}
+
+template <int kHeadDim>
+__device__ void AddParts(const AttentionCall& call, const DeviceSequence& sequence,
+                         int64_t first_part, int num_parts, int32_t first_head, int32_t group,
+                         int32_t num_rows) {
+  constexpr int kVector = 4;
+  for (int i = threadIdx.x; i < num_rows * kHeadDim / kVector; i += kThreads) {
+    const int row = i / (kHeadDim / kVector);
+    const int d = i % (kHeadDim / kVector) * kVector;
+    float max = -INFINITY;
+    for (int p = 0; p < num_parts; ++p) {
+      max = fmaxf(max, __ldcg(PartialOf(call, first_part + p, kHeadDim) + kRows * kHeadDim + row));
+    }
+    float sum = 0;
+    float4 out = {0, 0, 0, 0};
+#pragma unroll 4
+    for (int p = 0; p < num_parts; ++p) {
+      const float* partial = PartialOf(call, first_part + p, kHeadDim);
+      const float part_max = __ldcg(partial + kRows * kHeadDim + row);
+      const float weight = part_max == -INFINITY ? 0.0f : exp2f(part_max - max);
+      sum += weight * __ldcg(partial + kRows * (kHeadDim + 1) + row);
+      const float4 x = __ldcg(reinterpret_cast<const float4*>(partial + row * kHeadDim + d));
+      out.x += weight * x.x;
+      out.y += weight * x.y;
+      out.z += weight * x.z;
+      out.w += weight * x.w;
+    }
+    const float scale = 1 / sum;
+    const int64_t q_row = sequence.row_begin + row / group;
+    float* to = call.out + (q_row * call.num_heads + first_head + row % group) * kHeadDim + d;
+    *reinterpret_cast<float4*>(to) = {out.x * scale, out.y * scale, out.z * scale, out.w * scale};
+  }
+}
+
+// Grid: [parts][KV heads, or heads with per_head][sequences].
+template <typename T, int kHeadDim, bool kSets>
+__global__ void __launch_bounds__(kThreads, kHeadDim <= 128 ? 2 : 1)
+    AttendDecodeKernel(const AttentionCall call) {
+  extern __shared__ __align__(16) uint8_t shared_bytes[];
+  auto& shared = *reinterpret_cast<Shared<T, kHeadDim>*>(shared_bytes);
+  __shared__ bool is_last;
+  AllowNext();
+  WaitForInputs();
+  const int32_t seq = blockIdx.z;
+  const DeviceSequence sequence = call.step.sequences[seq];
+  const int32_t gqa_ratio = call.num_heads / call.kv.num_kv_heads;
+  if ((call.step.flags[seq] & (kSets ? kReadsSets : kReadsAll)) == 0) return;
+  if (sequence.q_len * gqa_ratio > kRows) return;
+
+  // Which heads are this block's rows, and what they read.
+  int32_t kv_head = blockIdx.y;
+  int32_t group = gqa_ratio;
+  int32_t first_head = kv_head * gqa_ratio;
+  Tokens<kSets> tokens;
+  if constexpr (kSets) {
+    const DeviceSets sets = call.sets[seq];
+    const bool by_head = sets.num_sets == call.num_heads && gqa_ratio > 1;
+    if (call.per_head) {
+      first_head = blockIdx.y;
+      kv_head = first_head / gqa_ratio;
+      if (by_head) {
+        group = 1;
+      } else if (first_head % gqa_ratio != 0) {
+        return;
+      }
+    }
+    int32_t set = sets.num_sets == 1 ? 0 : by_head ? first_head : kv_head;
+    if (call.headmaps != nullptr) {
+      const int32_t mapped = call.headmaps[sequence.state * call.kv.num_kv_heads + kv_head];
+      if (mapped >= 0) set = mapped;
+    }
+    tokens = {sets.slots + int64_t{set} * sets.capacity, sets.counts[set]};
+  } else {
+    tokens = {call.step.page_ids + sequence.page_begin, sequence.kv_len};
+  }
+  const int32_t num_rows = sequence.q_len * group;
+
+  const int32_t num_tiles = (tokens.count + kTile - 1) / kTile;
+  constexpr int kMin = kSets ? kMinTilesOfSets : kMinTiles;
+  const int32_t num_parts = min(call.num_splits, max(1, (num_tiles + kMin - 1) / kMin));
+  const auto part = static_cast<int32_t>(blockIdx.x);
+  if (part >= num_parts) return;
+  const auto tile_begin = static_cast<int32_t>(int64_t{num_tiles} * part / num_parts);
+  const auto tile_end = static_cast<int32_t>(int64_t{num_tiles} * (part + 1) / num_parts);
+
+  const int warp = threadIdx.x / 32;
+  const int lane = threadIdx.x % 32;
+  const uint8_t* base = call.kv.base + kv_head * call.kv.kv_head_bytes;
+  constexpr int kStages = Shared<T, kHeadDim>::kStages;
+  auto& tiles = shared.tiles[warp];
+  const auto token_of = [&](int32_t tile) { return tile * kTile + lane % kTile; };
+  const auto offset_of = [&](int32_t tile) -> int64_t {
+    const int32_t token = token_of(tile);
+    return tile < tile_end && token < tokens.count ? tokens.Offset(call.kv, token) : -1;
+  };
+  const auto start = [&](int32_t tile, int64_t offset) {
+    if (tile < tile_end) {
+      LoadTile<T, kHeadDim>(tiles[(tile - tile_begin) / kWarps % kStages], base, call.kv.v_offset,
+                            max(offset, int64_t{0}), offset >= 0);
+    }
+    CommitCopies();
+  };
+  int32_t tile = tile_begin + warp;
+  // All look-ups first, so that they are under way together.
+  int64_t offsets[kStages];
+#pragma unroll
+  for (int i = 0; i < kStages; ++i) offsets[i] = offset_of(tile + i * kWarps);
+#pragma unroll
+  for (int i = 0; i < kStages - 1; ++i) start(tile + i * kWarps, offsets[i]);
+  // The place of the rows of the tile that is started next, looked up a turn ahead.
+  int64_t next_offset = offsets[kStages - 1];
+  LoadQueries(call, sequence, first_head, group, num_rows, &shared);
+  __syncthreads();
+
+  int32_t limit[2];
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const int32_t row = lane / 4 + 8 * r;
+    const int32_t unseen = kSets || row >= num_rows ? 0 : sequence.q_len - 1 - row / group;
+    limit[r] = tokens.count - unseen;
+  }
+  Running<kHeadDim> running;
+  for (; tile < tile_end; tile += kWarps) {
+    start(tile + (kStages - 1) * kWarps, next_offset);
+    next_offset = offset_of(tile + kStages * kWarps);
+    WaitForCopies<kStages - 1>();
+    __syncwarp();
+    AddTile<T, kHeadDim>(shared, tiles[(tile - tile_begin) / kWarps % kStages], tile * kTile, limit,
+                         &running);
+    __syncwarp();
+  }
+  WaitForCopies<0>();
+  MergeWarps(running, num_rows, &shared);
+
+  const int64_t item = int64_t{seq} * gridDim.y + blockIdx.y;
+  const int64_t first_part = item * call.num_splits;
+  float* partial = PartialOf(call, first_part + part, kHeadDim);
+  for (int i = threadIdx.x; i < num_rows * kHeadDim; i += kThreads) {
+    const int row = i / kHeadDim;
+    const int d = i % kHeadDim;
+    float weights[kWarps];
+    float max;
+    float sum;
+    RowOfWarps(shared, row, weights, &max, &sum);
+    float out = 0;
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) out += weights[w] * shared.merge.out[w][row][d];
+    if (num_parts == 1) {
+      const int64_t q_row = sequence.row_begin + row / group;
+      call.out[(q_row * call.num_heads + first_head + row % group) * kHeadDim + d] = out / sum;
+      continue;
+    }
+    partial[i] = out;
+    if (d == 0) {
+      partial[kRows * kHeadDim + row] = max;
+      partial[kRows * (kHeadDim + 1) + row] = sum;
+    }
+  }
+  if (num_parts == 1) return;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    const int32_t done = atomicAdd(call.workspace.counters + item, 1);
+    is_last = done == num_parts - 1;
+    if (is_last) call.workspace.counters[item] = 0;
+  }
+  __syncthreads();
+  if (!is_last) return;
+  __threadfence();
+  AddParts<kHeadDim>(call, sequence, first_part, num_parts, first_head, group, num_rows);
+}
+
+template <typename T, int kHeadDim>
+cudaError_t LaunchDecode(const AttentionCall& call, cudaStream_t stream) {
+  const bool sets = call.sets != nullptr;
+  const auto kernel =
+      sets ? AttendDecodeKernel<T, kHeadDim, true> : AttendDecodeKernel<T, kHeadDim, false>;
+  constexpr size_t kBytes = sizeof(Shared<T, kHeadDim>);
+  if (const cudaError_t error = cudaFuncSetAttribute(
+          kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kBytes));
+      error != cudaSuccess) {
+    return error;
+  }
+  const dim3 grid(static_cast<unsigned>(call.num_splits),
+                  static_cast<unsigned>(call.per_head ? call.num_heads : call.kv.num_kv_heads),
+                  static_cast<unsigned>(call.step.num_sequences));
+  return Launch(kernel, grid, dim3(kThreads), kBytes, stream, call);
+}
+
+template <typename T>
+cudaError_t LaunchByHeadDim(const AttentionCall& call, cudaStream_t stream) {
+  switch (call.kv.head_dim) {
+    case 64:
+      return LaunchDecode<T, 64>(call, stream);
+    case 80:
+      return LaunchDecode<T, 80>(call, stream);
+    case 96:
+      return LaunchDecode<T, 96>(call, stream);
+    case 128:
+      return LaunchDecode<T, 128>(call, stream);
+    case 256:
+      return LaunchDecode<T, 256>(call, stream);
+    default:
+      return cudaErrorInvalidValue;
+  }
+}
+
+}  // namespace
+
+int32_t AttentionSplits(int32_t num_sms, int32_t head_dim, int32_t num_heads_or_kv_heads,
+                        int32_t num_sequences) {
+  const int32_t resident = num_sms * (head_dim <= 128 ? 2 : 1);
+  const int32_t items = num_heads_or_kv_heads * num_sequences;
+  return items >= resident ? 1 : resident / items;
+}
+
+int64_t AttentionPartialFloats(int32_t max_splits, int32_t max_sequences, int32_t num_heads,
+                               int32_t head_dim) {
+  return int64_t{max_splits} * max_sequences * num_heads * kRows * (head_dim + 2);
+}
+
+bool HasTensorCoreAttention(int32_t head_dim, CacheType type) {
+  const bool has_dim =
+      head_dim == 64 || head_dim == 80 || head_dim == 96 || head_dim == 128 || head_dim == 256;
+  return has_dim && (type == CacheType::kF16 || type == CacheType::kBF16);
+}
+
+cudaError_t AttendDecode(const AttentionCall& call, cudaStream_t stream) {
+  return call.kv.type == CacheType::kF16 ? LaunchByHeadDim<__half>(call, stream)
+                                         : LaunchByHeadDim<__nv_bfloat16>(call, stream);
+}
+
+}  // namespace tidal

@@ -1,0 +1,362 @@
+// Attention kernels against plain float64 code, on shuffled pages.
+#include "cuda/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <gtest/gtest.h>
+#include <numeric>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/float16.h"
+#include "base/math.h"
+#include "cuda/cuda_status.h"
+#include "cuda/device_testing.h"
+
+namespace tidal {
+namespace {
+
+constexpr int32_t kPageTokens = 64;
+
+struct Shape {
+  int32_t num_heads = 4;
+  int32_t num_kv_heads = 2;
+  int32_t head_dim = 64;
+  CacheType type = CacheType::kF16;
+};
+
+// One sequence of a step: its rows are its last q_len tokens.
+struct Sequence {
+  int32_t kv_len = 1;
+  int32_t q_len = 1;
+  uint8_t flags = kReadsAll;
+  std::vector<std::vector<int32_t>> sets;  // positions
+};
+
+int32_t ElementBytes(CacheType type) { return type == CacheType::kF32 ? 4 : 2; }
+
+void Store(CacheType type, float x, uint8_t* to) {
+  if (type == CacheType::kF32) {
+    std::memcpy(to, &x, sizeof(x));
+    return;
+  }
+  const uint16_t bits = type == CacheType::kF16 ? F32ToF16(x) : F32ToBf16(x);
+  std::memcpy(to, &bits, sizeof(bits));
+}
+
+double Load(CacheType type, const uint8_t* from) {
+  if (type == CacheType::kF32) {
+    float x = 0;
+    std::memcpy(&x, from, sizeof(x));
+    return static_cast<double>(x);
+  }
+  uint16_t bits = 0;
+  std::memcpy(&bits, from, sizeof(bits));
+  return static_cast<double>(type == CacheType::kF16 ? F16ToF32(bits) : Bf16ToF32(bits));
+}
+
+class World {
+ public:
+  World(const Shape& shape, const std::vector<Sequence>& sequences, uint32_t seed)
+      : shape_(shape), sequences_(sequences), random_(seed) {
+    row_bytes_ = shape.head_dim * ElementBytes(shape.type);
+    int32_t num_pages = 0;
+    for (const Sequence& s : sequences)
+      num_pages += static_cast<int32_t>(CeilDiv(s.kv_len, kPageTokens));
+    // Twice the pages: the others hold values that nobody may see.
+    std::vector<int32_t> ids(static_cast<size_t>(2 * num_pages));
+    std::iota(ids.begin(), ids.end(), 0);
+    std::shuffle(ids.begin(), ids.end(), random_);
+    const int64_t part_bytes = int64_t{2} * kPageTokens * row_bytes_;
+    kv_.resize(static_cast<size_t>(2 * num_pages * shape.num_kv_heads * part_bytes));
+    std::normal_distribution<float> normal;
+    for (size_t i = 0; i < kv_.size(); i += static_cast<size_t>(ElementBytes(shape.type)))
+      Store(shape.type, normal(random_), &kv_[i]);
+    int32_t row = 0;
+    int32_t next_page = 0;
+    for (const Sequence& s : sequences) {
+      const auto pages = static_cast<int32_t>(CeilDiv(s.kv_len, kPageTokens));
+      steps_.push_back({.row_begin = row,
+                        .q_len = s.q_len,
+                        .kv_len = s.kv_len,
+                        .page_begin = static_cast<int32_t>(page_ids_.size()),
+                        .state = 0});
+      flags_.push_back(s.flags);
+      page_ids_.insert(page_ids_.end(), ids.begin() + next_page, ids.begin() + next_page + pages);
+      next_page += pages;
+      row += s.q_len;
+    }
+    num_rows_ = row;
+    q_.resize(static_cast<size_t>(row * shape.num_heads * shape.head_dim));
+    for (float& x : q_) x = normal(random_);
+  }
+
+  const uint8_t* RowAt(const Sequence& s, int32_t pos, int32_t kv_head, bool value) const {
+    const size_t index = static_cast<size_t>(&s - sequences_.data());
+    const int32_t page =
+        page_ids_[static_cast<size_t>(steps_[index].page_begin + pos / kPageTokens)];
+    const int64_t part = (int64_t{page} * shape_.num_kv_heads + kv_head) * 2 * kPageTokens;
+    return kv_.data() + (part + (value ? kPageTokens : 0) + pos % kPageTokens) * row_bytes_;
+  }
+
+  // Of row i of sequence s and a head, over these positions.
+  std::vector<double> Expected(size_t s, int32_t i, int32_t head,
+                               const std::vector<int32_t>& positions) const {
+    const Sequence& sequence = sequences_[s];
+    const int32_t kv_head = head / (shape_.num_heads / shape_.num_kv_heads);
+    const float* q = &q_[static_cast<size_t>(((steps_[s].row_begin + i) * shape_.num_heads + head) *
+                                             shape_.head_dim)];
+    std::vector<double> scores;
+    for (const int32_t pos : positions) {
+      const uint8_t* k = RowAt(sequence, pos, kv_head, false);
+      double score = 0;
+      for (int32_t d = 0; d < shape_.head_dim; ++d)
+        score += static_cast<double>(q[d]) * Load(shape_.type, k + d * ElementBytes(shape_.type));
+      scores.push_back(score / std::sqrt(shape_.head_dim));
+    }
+    const double max = *std::max_element(scores.begin(), scores.end());
+    double sum = 0;
+    std::vector<double> out(static_cast<size_t>(shape_.head_dim));
+    for (size_t t = 0; t < positions.size(); ++t) {
+      const double weight = std::exp(scores[t] - max);
+      sum += weight;
+      const uint8_t* v = RowAt(sequence, positions[t], kv_head, true);
+      for (int32_t d = 0; d < shape_.head_dim; ++d)
+        out[static_cast<size_t>(d)] +=
+            weight * Load(shape_.type, v + d * ElementBytes(shape_.type));
+    }
+    for (double& x : out) x /= sum;
+    return out;
+  }
+
+  // Runs the kernels as an executor does and compares every row that should have been written; the
+  // others must not have been. `kernel`: "float" or "tensor".
+  void Check(const std::string& kernel) {
+    const DeviceArray<uint8_t> kv(kv_);
+    const DeviceArray<DeviceSequence> steps(steps_);
+    const DeviceArray<int32_t> page_ids(page_ids_);
+    const DeviceArray<uint8_t> flags(flags_);
+    const DeviceArray<float> q(q_);
+    constexpr float kPoison = 12345.0F;
+    const DeviceArray<float> out(std::vector<float>(q_.size(), kPoison));
+    std::vector<DeviceArray<int32_t>> memory;
+    std::vector<DeviceSets> sets;
+    bool any_sets = false;
+    bool any_all = false;
+    bool per_head = false;
+    for (const Sequence& s : sequences_) {
+      any_all = any_all || (s.flags & kReadsAll) != 0;
+      any_sets = any_sets || (s.flags & kReadsSets) != 0;
+      sets.push_back(UploadSets(s, &memory));
+      per_head = per_head || (sets.back().num_sets == shape_.num_heads &&
+                              shape_.num_heads != shape_.num_kv_heads);
+    }
+    const DeviceArray<DeviceSets> device_sets(sets);
+    const auto num_sequences = static_cast<int32_t>(sequences_.size());
+    constexpr int32_t kSplits = 5;
+    const DeviceArray<float> partial(
+        std::vector<float>(static_cast<size_t>(AttentionPartialFloats(
+                               kSplits, num_sequences, shape_.num_heads, shape_.head_dim)),
+                           std::nanf("")));
+    const DeviceArray<int32_t> counters(
+        std::vector<int32_t>(static_cast<size_t>(num_sequences * shape_.num_heads)));
+    AttentionCall call;
+    call.step = {steps.data(), page_ids.data(), flags.data(), num_sequences};
+    call.kv = {.base = kv.data(),
+               .page_bytes = int64_t{2} * kPageTokens * row_bytes_ * shape_.num_kv_heads,
+               .kv_head_bytes = int64_t{2} * kPageTokens * row_bytes_,
+               .v_offset = int64_t{kPageTokens} * row_bytes_,
+               .row_bytes = row_bytes_,
+               .head_dim = shape_.head_dim,
+               .num_kv_heads = shape_.num_kv_heads,
+               .type = shape_.type};
+    call.q = q.data();
+    call.out = out.data();
+    call.num_heads = shape_.num_heads;
+    call.attn_scale = static_cast<float>(1 / std::sqrt(shape_.head_dim));
+    call.num_splits = kSplits;
+    call.workspace = {partial.data(), counters.data()};
+    int32_t max_q_len = 1;
+    for (const Sequence& s : sequences_) max_q_len = std::max(max_q_len, s.q_len);
+    AttentionCall over_sets = call;
+    over_sets.sets = device_sets.data();
+    over_sets.per_head = per_head;
+    if (kernel == "float") {
+      if (any_all) ASSERT_EQ(AttendFloat(call, max_q_len, nullptr), cudaSuccess);
+      if (any_sets) ASSERT_EQ(AttendFloat(over_sets, 1, nullptr), cudaSuccess);
+    } else {
+      if (any_all) {
+        ASSERT_EQ(AttendDecode(call, nullptr), cudaSuccess);
+        ASSERT_EQ(AttendPrefill(call, max_q_len, nullptr), cudaSuccess);
+      }
+      if (any_sets) ASSERT_EQ(AttendDecode(over_sets, nullptr), cudaSuccess);
+    }
+    ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+    Compare(out.Read(), kernel, kPoison);
+    for (const int32_t left : counters.Read()) EXPECT_EQ(left, 0);
+  }
+
+ private:
+  DeviceSets UploadSets(const Sequence& s, std::vector<DeviceArray<int32_t>>* memory) const {
+    if (s.sets.empty()) return {};
+    const auto index = static_cast<size_t>(&s - sequences_.data());
+    size_t capacity = 0;
+    for (const auto& set : s.sets) capacity = std::max(capacity, set.size());
+    std::vector<int32_t> slots(capacity * s.sets.size(), -1);
+    std::vector<int32_t> counts;
+    for (size_t i = 0; i < s.sets.size(); ++i) {
+      counts.push_back(static_cast<int32_t>(s.sets[i].size()));
+      for (size_t j = 0; j < s.sets[i].size(); ++j) {
+        const int32_t pos = s.sets[i][j];
+        const auto entry = static_cast<size_t>(steps_[index].page_begin + pos / kPageTokens);
+        slots[i * capacity + j] = page_ids_[entry] * kPageTokens + pos % kPageTokens;
+      }
+    }
+    memory->emplace_back(slots);
+    memory->emplace_back(counts);
+    return {.slots = (*memory)[memory->size() - 2].data(),
+            .counts = memory->back().data(),
+            .capacity = static_cast<int32_t>(capacity),
+            .num_sets = static_cast<int32_t>(s.sets.size())};
+  }
+
+  void Compare(const std::vector<float>& got, const std::string& kernel, float poison) const {
+    // 16-bit kernels round the probabilities (and, for many rows, the queries) to the cache's type:
+    // half a unit in its last place of values whose weighted mean is of the order of 1. Scores of
+    // normal variables have a standard deviation of 1, and a query's rounding changes them by that
+    // unit again. Float32 adds up to 10^3 products of order 1.
+    const double unit = shape_.type == CacheType::kF16    ? std::ldexp(1.0, -11)
+                        : shape_.type == CacheType::kBF16 ? std::ldexp(1.0, -8)
+                                                          : std::ldexp(1.0, -24);
+    const double tolerance = kernel == "float" ? 1e-5 : 6 * unit;
+    double worst = 0;
+    for (size_t s = 0; s < sequences_.size(); ++s) {
+      const Sequence& sequence = sequences_[s];
+      for (int32_t i = 0; i < sequence.q_len; ++i) {
+        for (int32_t head = 0; head < shape_.num_heads; ++head) {
+          const float* out = &got[static_cast<size_t>(
+              ((steps_[s].row_begin + i) * shape_.num_heads + head) * shape_.head_dim)];
+          if (sequence.flags == 0) {
+            for (int32_t d = 0; d < shape_.head_dim; ++d) ASSERT_EQ(out[d], poison);
+            continue;
+          }
+          std::vector<int32_t> positions(
+              static_cast<size_t>(sequence.kv_len - sequence.q_len + i + 1));
+          std::iota(positions.begin(), positions.end(), 0);
+          if ((sequence.flags & kReadsSets) != 0) {
+            const auto num_sets = static_cast<int32_t>(sequence.sets.size());
+            positions = sequence.sets[static_cast<size_t>(head * num_sets / shape_.num_heads)];
+          }
+          const std::vector<double> expected = Expected(s, i, head, positions);
+          for (size_t d = 0; d < expected.size(); ++d) {
+            const double error = std::abs(static_cast<double>(out[d]) - expected[d]);
+            if (!(error <= tolerance)) {
+              FAIL() << kernel << ": sequence " << s << " row " << i << " head " << head
+                     << " channel " << d << ": " << out[d] << ", expected " << expected[d]
+                     << " within " << tolerance;
+            }
+            worst = std::max(worst, error);
+          }
+        }
+      }
+    }
+    RecordProperty("worst_error", std::to_string(worst));
+  }
+
+  const Shape shape_;
+  const std::vector<Sequence> sequences_;
+  std::mt19937 random_;
+  int32_t row_bytes_ = 0;
+  int32_t num_rows_ = 0;
+  std::vector<uint8_t> kv_;
+  std::vector<DeviceSequence> steps_;
+  std::vector<uint8_t> flags_;
+  std::vector<int32_t> page_ids_;
+  std::vector<float> q_;
+};
+
+std::vector<int32_t> RandomSet(int32_t size, int32_t kv_len, std::mt19937* random) {
+  std::vector<int32_t> all(static_cast<size_t>(kv_len));
+  std::iota(all.begin(), all.end(), 0);
+  std::shuffle(all.begin(), all.end(), *random);
+  all.resize(static_cast<size_t>(size));
+  return all;
+}
+
+class CudaAttentionTest : public CudaTest {};
+
+constexpr CacheType kTypes[] = {CacheType::kF32, CacheType::kF16, CacheType::kBF16};
+
+TEST_F(CudaAttentionTest, EverythingForEveryShape) {
+  const std::vector<Sequence> batch = {{.kv_len = 1},
+                                       {.kv_len = 15},
+                                       {.kv_len = 64},
+                                       {.kv_len = 65},
+                                       {.kv_len = 1000},
+                                       {.kv_len = 333, .q_len = 2},
+                                       {.kv_len = 70, .flags = 0},
+                                       {.kv_len = 129, .q_len = 129},
+                                       {.kv_len = 301, .q_len = 40}};
+  uint32_t seed = 1;
+  for (const CacheType type : kTypes) {
+    for (const int32_t head_dim : {64, 80, 96, 128, 256}) {
+      for (const int32_t gqa_ratio : {1, 2, 4, 5, 7, 8}) {
+        if (head_dim != 64 && gqa_ratio != 1 && gqa_ratio != 4) continue;
+        const Shape shape = {2 * gqa_ratio, 2, head_dim, type};
+        SCOPED_TRACE(testing::Message() << "head_dim " << head_dim << " ratio " << gqa_ratio
+                                        << " type " << static_cast<int>(type));
+        World(shape, batch, seed++).Check("float");
+        if (HasTensorCoreAttention(head_dim, type)) World(shape, batch, seed++).Check("tensor");
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+TEST_F(CudaAttentionTest, EveryContextUpToSomePages) {
+  for (int32_t kv_len = 1; kv_len <= 200; ++kv_len) {
+    SCOPED_TRACE(kv_len);
+    World({.type = CacheType::kF16}, {{.kv_len = kv_len}}, static_cast<uint32_t>(kv_len))
+        .Check("tensor");
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST_F(CudaAttentionTest, SetsOfEveryScope) {
+  std::mt19937 random(7);
+  uint32_t seed = 1000;
+  for (const CacheType type : kTypes) {
+    for (const int32_t head_dim : {64, 128}) {
+      for (const int32_t gqa_ratio : {1, 4, 7}) {
+        const int32_t num_heads = 2 * gqa_ratio;
+        std::vector<Sequence> batch;
+        for (const int32_t num_sets : {1, 2, num_heads}) {
+          for (const int32_t size : {1, 16, 17, 64, 500}) {
+            Sequence s = {.kv_len = 600, .q_len = 1, .flags = kReadsSets, .sets = {}};
+            // Sets of one sequence have sizes of their own.
+            for (int32_t i = 0; i < num_sets; ++i)
+              s.sets.push_back(RandomSet(std::max(1, size - 3 * i), s.kv_len, &random));
+            batch.push_back(s);
+          }
+        }
+        batch.push_back({.kv_len = 100});  // reads everything meanwhile
+        const Shape shape = {num_heads, 2, head_dim, type};
+        SCOPED_TRACE(testing::Message() << "head_dim " << head_dim << " ratio " << gqa_ratio);
+        World(shape, batch, seed++).Check("float");
+        if (HasTensorCoreAttention(head_dim, type)) World(shape, batch, seed++).Check("tensor");
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+TEST_F(CudaAttentionTest, LongContextInParts) {
+  for (const CacheType type : {CacheType::kF16, CacheType::kBF16}) {
+    World({8, 2, 128, type}, {{.kv_len = 9001}, {.kv_len = 4096, .q_len = 4}}, 5).Check("tensor");
+  }
+}
+
+}  // namespace
+}  // namespace tidal
