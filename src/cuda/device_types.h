@@ -55,6 +55,13 @@ struct DeviceSets {
   int32_t num_sets = 0;
 };
 
+// What a choice did; of the device's array [num_layers][max_sequences].
+struct DeviceChoiceReport {
+  float selected_mass = 0;  // NaN where the scorer gives none
+  float tokens = 0;         // mean over the sets
+  int32_t fresh = 1;
+};
+
 }  // namespace tidal
 
 #endif  // TIDAL_CUDA_DEVICE_TYPES_H_

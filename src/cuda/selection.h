@@ -12,36 +12,12 @@
 #include "attention/attention_plan.h"
 #include "base/status.h"
 #include "cuda/device_types.h"
+#include "cuda/key_index.h"
 #include "cuda/step_upload.h"
 #include "executor/options.h"
 #include "scheduler/step_batch.h"
 
 namespace tidal {
-
-// Bytes of the key index of one page of one layer.
-int64_t DeviceIndexPageBytes(int32_t num_kv_heads, int32_t head_dim, int32_t bits);
-
-// One layer's key index: page p at base + p * page_bytes.
-struct DeviceIndex {
-  uint8_t* base = nullptr;  // null: the layer has none
-  int64_t page_bytes = 0;
-  int32_t bits = 4;
-};
-
-// Seals pages: for each (sequence, page of its table) in `seals` and each KV head, the index of the
-// page from its keys as stored.
-struct DeviceSeal {
-  int32_t page_id = 0;
-};
-cudaError_t SealPages(const DeviceKv& kv, const DeviceIndex& index, const DeviceSeal* seals,
-                      int32_t num_seals, cudaStream_t stream);
-
-// What a choice did; of the device's array [num_layers][max_sequences].
-struct DeviceChoiceReport {
-  float selected_mass = 0;  // NaN where the scorer gives none
-  float tokens = 0;         // mean over the sets
-  int32_t fresh = 1;
-};
 
 struct CudaSelectionOptions {
   cudaStream_t stream = nullptr;

@@ -1,0 +1,86 @@
+// Sealing one page's index of one KV head, by one block of threads: for kernels that have just
+// filled a page.
+//
+// Numerics  float32: minimum = f16 of the least key as stored, step = f16 of (largest - minimum) /
+//           (2^bits - 1), code = round((key - minimum) / step) to even, clamped, 0 where the step
+//           is not above 0. The same on every device and as on a CPU.
+#ifndef TIDAL_CUDA_SEAL_PAGE_CUH_
+#define TIDAL_CUDA_SEAL_PAGE_CUH_
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include "cuda/device_types.h"
+#include "cuda/key_index.cuh"
+
+namespace tidal {
+
+inline constexpr int32_t kMaxSealHeadDim = 256;
+
+// A stored key's channel as float32.
+template <typename T>
+__device__ __forceinline__ float StoredKey(const uint8_t* row, int32_t channel) {
+  return static_cast<float>(reinterpret_cast<const T*>(row)[channel]);
+}
+__device__ __forceinline__ float StoredKey(const uint8_t* row, int32_t channel, CacheType type) {
+  if (type == CacheType::kF32) return StoredKey<float>(row, channel);
+  if (type == CacheType::kF16) return StoredKey<__half>(row, channel);
+  return StoredKey<__nv_bfloat16>(row, channel);
+}
+
+// Keys of one page and KV head.
+__device__ __forceinline__ const uint8_t* KeyRows(const DeviceKv& kv, int32_t page_id,
+                                                  int32_t kv_head) {
+  return kv.base + page_id * kv.page_bytes + kv_head * kv.kv_head_bytes;
+}
+
+// Called by all threads of a block, of any size. What the block wrote of the page must be visible
+// to it (__syncthreads); ends without a barrier, and must not be called again before one.
+// REQUIRES: head_dim a multiple of 16, at most kMaxSealHeadDim.
+__device__ inline void SealPageOfHead(const DeviceKv& kv, uint8_t* index_base, int64_t page_bytes,
+                                      int32_t bits, int32_t page_id, int32_t kv_head) {
+  __shared__ float minima[kMaxSealHeadDim];
+  __shared__ float steps[kMaxSealHeadDim];
+  const int32_t head_dim = kv.head_dim;
+  const auto top = static_cast<float>((1 << bits) - 1);
+  const uint8_t* keys = KeyRows(kv, page_id, kv_head);
+  const IndexPart part = IndexPartAt(index_base, page_bytes, page_id, kv_head, head_dim, bits);
+  for (int32_t d = threadIdx.x; d < head_dim; d += blockDim.x) {
+    float low = StoredKey(keys, d, kv.type);
+    float high = low;
+#pragma unroll 8
+    for (int32_t t = 1; t < kIndexPageTokens; ++t) {
+      const float key = StoredKey(keys + t * kv.row_bytes, d, kv.type);
+      low = fminf(low, key);
+      high = fmaxf(high, key);
+    }
+    part.minima[d] = __float2half_rn(low);
+    low = __half2float(part.minima[d]);
+    part.steps[d] = __float2half_rn(__fdiv_rn(high - low, top));
+    minima[d] = low;
+    steps[d] = __half2float(part.steps[d]);
+  }
+  __syncthreads();
+  const int32_t words_per_lane = IndexWordsPerLane(bits);
+  const int32_t products_per_word = bits == 4 ? 1 : 2;
+  for (int32_t w = threadIdx.x; w < head_dim * 2 * words_per_lane; w += blockDim.x) {
+    const int32_t lane = w / words_per_lane % 32;
+    const int32_t first_channel = w / (32 * words_per_lane) * 16 + lane % 4 * 4;
+    const int32_t first_token = lane / 4 * 8 + w % words_per_lane * products_per_word * 2;
+    uint32_t word = 0;
+    for (int32_t i = 0; i < 8 * products_per_word; ++i) {
+      const int32_t token = first_token + i / 4;
+      const int32_t channel = first_channel + i % 4;
+      const float key = StoredKey(keys + token * kv.row_bytes, channel, kv.type);
+      const float step = steps[channel];
+      const float code = step > 0 ? rintf(__fdiv_rn(key - minima[channel], step)) : 0.0f;
+      const auto clamped = static_cast<uint32_t>(fminf(fmaxf(code, 0.0f), top));
+      word |= clamped << PlaceOfCode(token, channel, bits).bit;
+    }
+    part.codes[w] = word;
+  }
+}
+
+}  // namespace tidal
+
+#endif  // TIDAL_CUDA_SEAL_PAGE_CUH_
