@@ -55,11 +55,10 @@ Status Engine::Impl::MakeExecutor(const std::function<void(double)>& progress) {
   executor_options.precision = options.precision;
   executor_options.k_cache_type = options.k_cache_type;
   executor_options.v_cache_type = options.v_cache_type;
-  executor_options.max_batch_tokens =
-      std::min(options.max_batch_tokens, options.ctx_size * options.max_sequences);
   executor_options.max_sequences = options.max_sequences;
-  executor_options.num_pages =
-      static_cast<int32_t>(CeilDiv(options.ctx_size, kPageSize)) * options.max_sequences;
+  TIDAL_ASSIGN_OR_RETURN(executor_options.num_pages, ChooseNumPages(options, *model, key_index));
+  executor_options.max_batch_tokens = static_cast<int32_t>(std::min<int64_t>(
+      options.max_batch_tokens, int64_t{options.ctx_size} * options.max_sequences));
   executor_options.index_layers = key_index.layers;
   executor_options.index_bits = key_index.bits;
   TIDAL_ASSIGN_OR_RETURN(executor, CreateCpuExecutor(*model, executor_options, progress));
@@ -144,6 +143,18 @@ void Engine::CloseSequence(SequenceId sequence) {
   std::erase_if(impl_->requests, [&](const auto& active) { return active->sequence == sequence; });
   state.scheduled.pages.Truncate(0, &*impl_->pool);
   impl_->sequences[static_cast<size_t>(sequence)].reset();
+}
+
+Result<SequenceId> Engine::Fork(SequenceId sequence, int32_t num_tokens) {
+  const ScheduledSequence& origin = impl_->SequenceAt(sequence).scheduled;
+  TIDAL_CHECK(num_tokens >= 0 && num_tokens <= origin.dense_len, "{} tokens to share, {} are clean",
+              num_tokens, origin.dense_len);
+  TIDAL_ASSIGN_OR_RETURN(const SequenceId id, OpenSequence());
+  ScheduledSequence& fork = impl_->SequenceAt(id).scheduled;
+  fork.kv_len = fork.pages.ShareFrom(origin.pages, num_tokens, &*impl_->pool);
+  fork.dense_len = fork.kv_len;
+  fork.tokens.assign(origin.tokens.begin(), origin.tokens.begin() + fork.kv_len);
+  return id;
 }
 
 int32_t Engine::CachedTokens(SequenceId sequence) const {

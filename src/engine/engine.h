@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,9 @@ struct EngineOptions {
   int32_t index_bits = 0;          // 4 or 2; 0: auto
   int32_t max_batch_tokens = 512;  // rows of one step: the prefill chunk (-b, -ub)
   int32_t max_sequences = 1;       // open at the same time; each may grow to ctx_size
+  // Tokens that the whole cache holds, those of shared pages once; 0: room for max_sequences full
+  // contexts. For forks, which share most of theirs. Needs a ctx_size.
+  int64_t cache_tokens = 0;
 };
 
 // Told while loading: share done in [0, 1] and what is being done.
@@ -50,6 +54,10 @@ using ProgressFn = std::function<void(double fraction, const char* what)>;
 
 using SequenceId = int32_t;
 using RequestId = int64_t;
+
+// Receives the logits [vocab_size] of the row at `pos`; the memory is reused afterwards. Called
+// within Step; of one step's rows in the order in which their requests were submitted.
+using LogitsFn = std::function<void(int32_t pos, std::span<const float> logits)>;
 
 struct Request {
   std::vector<TokenId>
@@ -64,7 +72,10 @@ struct Request {
   int32_t score_prefill = -1;  // with score_top: the first N tokens are prefilled, each later one
                                // is decoded as a row of its own; -1: all are prefilled
   int32_t score_from = 0;      // positions before it are not scored, and may come from the cache
-  TraceFn trace;               // told what each layer of each decoded row reads; may be empty
+  // Told the whole logits of each scored position and of each row that a token is sampled from; may
+  // be empty. With it a kScore event has neither `top` nor `logprob`.
+  LogitsFn on_logits;
+  TraceFn trace;  // told what each layer of each decoded row reads; may be empty
 };
 
 enum class FinishReason : uint8_t {
@@ -143,6 +154,12 @@ class Engine {
   // kOutOfMemory where max_sequences are open. Closing one with a running request cancels that.
   Result<SequenceId> OpenSequence();
   void CloseSequence(SequenceId sequence);
+  // Opens a sequence that begins with the first `num_tokens` tokens of another. The pages that
+  // these fill are shared, not copied; up to kPageSize - 1 tokens after them are left to the first
+  // request on the fork to compute. Its prompt has to begin with these tokens to profit.
+  // kOutOfMemory where max_sequences are open. REQUIRES: the other's cache holds them as a full run
+  // leaves them.
+  Result<SequenceId> Fork(SequenceId sequence, int32_t num_tokens);
   // How many tokens the sequence's cache holds.
   int32_t CachedTokens(SequenceId sequence) const;
 

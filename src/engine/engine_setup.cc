@@ -6,6 +6,7 @@
 #include <fstream>
 #include <string>
 
+#include "base/check.h"
 #include "base/math.h"
 #include "base/system_memory.h"
 #include "cpu/cpu_executor.h"
@@ -47,9 +48,28 @@ Status CheckDevice(const std::string& device) {
       FormatBytes((*devices)[index].memory_bytes));
 }
 
+struct CacheRoom {
+  int64_t kv_page_bytes = 0;
+  int64_t index_page_bytes = 0;
+  int64_t num_pages = 0;  // that fit in memory beside the weights
+};
+
+Result<CacheRoom> MeasureRoom(const EngineOptions& options, const Model& model,
+                              const KeyIndexChoice& index) {
+  CacheRoom room;
+  TIDAL_ASSIGN_OR_RETURN(room.kv_page_bytes, CpuKvPageBytes(model.config(), options.k_cache_type,
+                                                            options.v_cache_type));
+  room.index_page_bytes = CpuIndexPageBytes(model.config(), index.num_layers(), index.bits);
+  const int64_t bytes = AvailableMemoryBytes() - model.weight_bytes() - kMemoryReserveBytes;
+  room.num_pages = std::max<int64_t>(bytes / (room.kv_page_bytes + room.index_page_bytes), 0);
+  return room;
+}
+
 }  // namespace
 
 Status CheckOptions(const EngineOptions& options) {
+  TIDAL_CHECK(options.cache_tokens >= 0 && (options.cache_tokens == 0 || options.ctx_size > 0),
+              "a cache of {} tokens for contexts of {}", options.cache_tokens, options.ctx_size);
   TIDAL_RETURN_IF_ERROR(CheckDevice(options.device));
   if (options.num_threads < 0 || options.num_threads > 1024) {
     return InvalidArgument("--threads is {}, expected 1 to 1024", options.num_threads);
@@ -76,14 +96,11 @@ Result<int32_t> ChooseCtxSize(const EngineOptions& options, const Model& model,
         "--ctx-size is {}, but {} was trained with a context of {}; ask for at most that",
         options.ctx_size, options.model_path, trained);
   }
-  TIDAL_ASSIGN_OR_RETURN(
-      const int64_t kv_page_bytes,
-      CpuKvPageBytes(model.config(), options.k_cache_type, options.v_cache_type));
-  const int64_t index_page_bytes =
-      CpuIndexPageBytes(model.config(), index.num_layers(), index.bits);
-  const int64_t page_bytes = kv_page_bytes + index_page_bytes;
-  const int64_t room = AvailableMemoryBytes() - model.weight_bytes() - kMemoryReserveBytes;
-  const int64_t fitting_pages = std::max<int64_t>(room / page_bytes, 0) / options.max_sequences;
+  TIDAL_ASSIGN_OR_RETURN(const CacheRoom room, MeasureRoom(options, model, index));
+  const auto [kv_page_bytes, index_page_bytes, num_pages] = room;
+  // A cache of a given size is checked when its pages are counted.
+  const int64_t fitting_pages =
+      options.cache_tokens > 0 ? CeilDiv(trained, kPageSize) : num_pages / options.max_sequences;
   const auto fitting = static_cast<int32_t>(std::min<int64_t>(fitting_pages * kPageSize, trained));
   const int32_t wanted = options.ctx_size == 0 ? trained : options.ctx_size;
   if (wanted <= fitting) return wanted;
@@ -99,6 +116,21 @@ Result<int32_t> ChooseCtxSize(const EngineOptions& options, const Model& model,
       "available; the largest context that fits is {}",
       wanted, FormatBytes(wanted_pages * kv_page_bytes), index_part,
       FormatBytes(model.weight_bytes()), FormatBytes(AvailableMemoryBytes()), fitting);
+}
+
+Result<int32_t> ChooseNumPages(const EngineOptions& options, const Model& model,
+                               const KeyIndexChoice& index) {
+  if (options.cache_tokens == 0)
+    return static_cast<int32_t>(CeilDiv(options.ctx_size, kPageSize)) * options.max_sequences;
+  TIDAL_ASSIGN_OR_RETURN(const CacheRoom room, MeasureRoom(options, model, index));
+  const int64_t wanted = CeilDiv(options.cache_tokens, kPageSize);
+  if (wanted <= room.num_pages) return static_cast<int32_t>(wanted);
+  return OutOfMemory(
+      "a cache of {} tokens for {} sequences needs {} beside {} of weights, but {} of memory are "
+      "available; use shorter contexts or fewer plans at a time",
+      options.cache_tokens, options.max_sequences,
+      FormatBytes(wanted * (room.kv_page_bytes + room.index_page_bytes)),
+      FormatBytes(model.weight_bytes()), FormatBytes(AvailableMemoryBytes()));
 }
 
 Result<std::optional<Sidecar>> ReadSidecar(const std::string& model_path, const Model& model) {

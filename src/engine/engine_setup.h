@@ -14,13 +14,19 @@
 
 namespace tidal {
 
-// kInvalidArgument or kUnsupported, naming the flag.
+// kInvalidArgument or kUnsupported, naming the flag. REQUIRES: a ctx_size where there are
+// cache_tokens.
 Status CheckOptions(const EngineOptions& options);
 
 // The context to use: what was asked for, checked; or what the model was trained with, cut to what
 // fits in memory. kInvalidArgument, kOutOfMemory (with the largest context that fits).
 Result<int32_t> ChooseCtxSize(const EngineOptions& options, const Model& model,
                               const KeyIndexChoice& index);
+
+// Pages of the cache: room for max_sequences contexts, or for cache_tokens. kOutOfMemory. REQUIRES:
+// options.ctx_size is what ChooseCtxSize gave.
+Result<int32_t> ChooseNumPages(const EngineOptions& options, const Model& model,
+                               const KeyIndexChoice& index);
 
 // The calibrated plans beside the model's file; none where there is no such file. Errors: kIo,
 // those of Sidecar::Parse.

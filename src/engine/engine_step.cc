@@ -40,6 +40,7 @@ void Engine::Impl::Start(ActiveRequest* active) {
   // first position on.
   if (request.max_tokens != 0) reused = std::min(reused, prompt_tokens - 1);
   if (scores) reused = std::min(reused, request.score_from);
+  if (reused < prompt_tokens) reused = scheduled.pages.WritableAfter(reused, *pool);
   scheduled.Restart(reused, &*pool);
   scheduled.tokens = request.prompt;
   ReserveTokens(request, &scheduled);
@@ -124,9 +125,9 @@ void Engine::Impl::ScorePosition(ActiveRequest* active, int32_t pos,
   const Request& request = active->request;
   Event event{.kind = Event::Kind::kScore, .request = active->id};
   event.done = pos;
-  event.top = TopLogprobs(logits, request.score_top);
+  if (!request.on_logits) event.top = TopLogprobs(logits, request.score_top);
   const auto next = static_cast<size_t>(pos) + 1;
-  if (next < request.prompt.size()) {
+  if (!request.on_logits && next < request.prompt.size()) {
     event.token = request.prompt[next];
     event.logprob = LogprobOf(logits, event.token);
   }
@@ -166,9 +167,13 @@ void Engine::Impl::TakeLogits(ActiveRequest* active, int32_t pos, std::span<cons
   if (scheduled.plan.correct.when != Correction::When::kOff && pos >= scheduled.dense_len)
     active->kl.Keep(pos, logits);
   const auto prompt_tokens = static_cast<int32_t>(active->request.prompt.size());
-  const bool is_scored = active->request.score_top >= 0 && pos >= active->request.score_from;
-  if (pos < prompt_tokens && is_scored) ScorePosition(active, pos, logits);
-  if (pos + 1 >= prompt_tokens && active->request.max_tokens != 0) Generate(active, logits);
+  const bool is_scored =
+      active->request.score_top >= 0 && pos >= active->request.score_from && pos < prompt_tokens;
+  const bool is_sampled = pos + 1 >= prompt_tokens && active->request.max_tokens != 0;
+  if (active->request.on_logits && (is_scored || is_sampled))
+    active->request.on_logits(pos, logits);
+  if (is_scored) ScorePosition(active, pos, logits);
+  if (is_sampled) Generate(active, logits);
 }
 
 // What the executor says about the decoded rows of the step.

@@ -59,4 +59,10 @@ int32_t PageTable::ShareFrom(const PageTable& other, int32_t num_tokens, PagePoo
   return whole * kPageSize;
 }
 
+int32_t PageTable::WritableAfter(int32_t num_tokens, const PagePool& pool) const {
+  const int32_t begun = num_tokens % kPageSize;
+  const auto page = static_cast<size_t>(num_tokens / kPageSize);
+  return begun == 0 || pool.owners(pages_[page]) == 1 ? num_tokens : num_tokens - begun;
+}
+
 }  // namespace tidal

@@ -54,6 +54,9 @@ class PageTable {
   // tokens these hold (a multiple of kPageSize: a page that is still being written is never
   // shared). REQUIRES: this table is empty.
   int32_t ShareFrom(const PageTable& other, int32_t num_tokens, PagePool* pool);
+  // How many of the first `num_tokens` tokens can stay where others are to be written after them: a
+  // page that has begun and is shared cannot be written on, so what it holds has to go too.
+  int32_t WritableAfter(int32_t num_tokens, const PagePool& pool) const;
 
  private:
   std::vector<PageId> pages_;

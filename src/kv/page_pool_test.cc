@@ -63,5 +63,23 @@ TEST(PageTable, SharesWholePagesOnly) {
   EXPECT_EQ(pool.num_free(), 4);
 }
 
+TEST(PageTable, NobodyWritesOnASharedPage) {
+  PagePool pool(4);
+  PageTable first;
+  ASSERT_TRUE(first.Reserve(2 * kPageSize + 10, &pool).ok());
+  EXPECT_EQ(first.WritableAfter(kPageSize + 7, pool), kPageSize + 7);
+  PageTable second;
+  second.ShareFrom(first, 2 * kPageSize, &pool);
+  for (const PageTable* table : {&first, &second}) {
+    EXPECT_EQ(table->WritableAfter(kPageSize + 7, pool), kPageSize);
+    EXPECT_EQ(table->WritableAfter(2 * kPageSize, pool), 2 * kPageSize);
+    EXPECT_EQ(table->WritableAfter(0, pool), 0);
+  }
+  EXPECT_EQ(first.WritableAfter(2 * kPageSize + 3, pool), 2 * kPageSize + 3) << "its own page";
+  second.Truncate(0, &pool);
+  EXPECT_EQ(first.WritableAfter(kPageSize + 7, pool), kPageSize + 7);
+  first.Truncate(0, &pool);
+}
+
 }  // namespace
 }  // namespace tidal
