@@ -161,6 +161,10 @@ int32_t Engine::CachedTokens(SequenceId sequence) const {
   return impl_->SequenceAt(sequence).scheduled.kv_len;
 }
 
+int32_t Engine::CleanTokens(SequenceId sequence) const {
+  return impl_->SequenceAt(sequence).scheduled.dense_len;
+}
+
 Status Engine::Impl::CheckRequest(const Request& request) const {
   const int32_t vocab_size = model->config().vocab_size;
   const auto prompt_tokens = static_cast<int64_t>(request.prompt.size());

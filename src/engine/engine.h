@@ -19,6 +19,7 @@
 #include "attention/plan_spec.h"
 #include "base/status.h"
 #include "engine/attention_stats.h"
+#include "engine/saved_prompt.h"
 #include "engine/trace.h"
 #include "executor/executor.h"
 #include "executor/options.h"
@@ -162,6 +163,25 @@ class Engine {
   Result<SequenceId> Fork(SequenceId sequence, int32_t num_tokens);
   // How many tokens the sequence's cache holds.
   int32_t CachedTokens(SequenceId sequence) const;
+  // How many of them, from the first, are those of a full run: what another request can reuse.
+  int32_t CleanTokens(SequenceId sequence) const;
+
+  // Writes the cache of the sequence's first num_tokens tokens, in pieces, for LoadPrompt of this
+  // or another engine; docs/prompt_cache.md has the format. REQUIRES: no request runs on the
+  // sequence. Errors: kInvalidArgument (num_tokens is not 1 to CleanTokens); kUnsupported (a device
+  // that cannot); those of Model::Load's hash and of `write`.
+  Status SavePrompt(SequenceId sequence, int32_t num_tokens, const WriteBytesFn& write) const;
+  // Whether LoadPrompt can use it: kInvalidArgument says what it was saved with (model, precision,
+  // types of the cache) and what this engine has. The key index need not be the same: another one
+  // is computed from the keys.
+  Status CheckSavedPrompt(const SavedPrompt& saved) const;
+  // Brings what `saved` and the prompt have in common into the sequence's cache, unless that holds
+  // as much of the prompt already. Returns how many tokens of the prompt the cache then holds, of
+  // which the next request reuses all (but the newest token, which runs again). REQUIRES: no
+  // request runs on the sequence. Errors: those of CheckSavedPrompt; kCorrupt (a damaged page, and
+  // the cache is empty then); those of the device.
+  Result<int32_t> LoadPrompt(SequenceId sequence, const SavedPrompt& saved,
+                             std::span<const TokenId> prompt);
 
   // Queues a request; it runs in later Steps. One request at a time on a sequence. Errors:
   // kInvalidArgument (empty prompt, ids outside the vocabulary, a prompt longer than the context

@@ -94,6 +94,10 @@ struct Engine::Impl {
   Status PreparePlan(SequenceId sequence, const Request& request);
   void TellOfMissingIndex(const AttentionPlan& plan);
 
+  // Saved prompts, in engine_prompt.cc.
+  Status LoadPages(const SavedPrompt& saved, int32_t num_tokens,
+                   const ScheduledSequence& scheduled);
+
   // The loop, in engine_step.cc.
   Status Step(std::vector<Event>* step_events);
   void Start(ActiveRequest* active);
