@@ -33,7 +33,7 @@ void AddRunOptions(CLI::App* app, ModelOptions* options) {
          {"-t,--threads", "N", "Threads to compute with (default: the cores this process may use)"},
          &engine->num_threads, {1, kMaxThreads});
   AddValue<std::string>(
-      app, {"--device", "cpu|cuda|cuda:N", "Where to run: this version has cpu (default: cpu)"},
+      app, {"--device", "cpu|cuda|cuda:N", "Where to run; cuda needs a build with CUDA (default: cpu)"},
       &engine->device, ParseDevice);
   AddValue<Isa>(app,
                 {"--isa", "auto|portable|avx2|avx512",

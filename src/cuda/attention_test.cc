@@ -32,7 +32,7 @@ struct Sequence {
   int32_t kv_len = 1;
   int32_t q_len = 1;
   uint8_t flags = kReadsAll;
-  std::vector<std::vector<int32_t>> sets;  // positions
+  std::vector<std::vector<int32_t>> sets = {};  // positions
 };
 
 int32_t ElementBytes(CacheType type) { return type == CacheType::kF32 ? 4 : 2; }
@@ -184,14 +184,20 @@ class World {
     over_sets.sets = device_sets.data();
     over_sets.per_head = per_head;
     if (kernel == "float") {
-      if (any_all) ASSERT_EQ(AttendFloat(call, max_q_len, nullptr), cudaSuccess);
-      if (any_sets) ASSERT_EQ(AttendFloat(over_sets, 1, nullptr), cudaSuccess);
+      if (any_all) {
+        ASSERT_EQ(AttendFloat(call, max_q_len, nullptr), cudaSuccess);
+      }
+      if (any_sets) {
+        ASSERT_EQ(AttendFloat(over_sets, 1, nullptr), cudaSuccess);
+      }
     } else {
       if (any_all) {
         ASSERT_EQ(AttendDecode(call, nullptr), cudaSuccess);
         ASSERT_EQ(AttendPrefill(call, max_q_len, nullptr), cudaSuccess);
       }
-      if (any_sets) ASSERT_EQ(AttendDecode(over_sets, nullptr), cudaSuccess);
+      if (any_sets) {
+        ASSERT_EQ(AttendDecode(over_sets, nullptr), cudaSuccess);
+      }
     }
     ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
     Compare(out.Read(), kernel, kPoison);
@@ -262,7 +268,7 @@ class World {
         }
       }
     }
-    RecordProperty("worst_error", std::to_string(worst));
+    testing::Test::RecordProperty("worst_error", std::to_string(worst));
   }
 
   const Shape shape_;

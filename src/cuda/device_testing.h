@@ -19,7 +19,7 @@ class DeviceArray {
     const auto bytes = static_cast<int64_t>(values.size() * sizeof(T));
     Result<DeviceBuffer> buffer = DeviceBuffer::Create(bytes, "a test's array");
     TIDAL_CHECK(buffer.ok(), "{}", buffer.status().message());
-    buffer_ = *std::move(buffer);
+    buffer_ = std::move(buffer).value();
     if (bytes > 0) {
       const cudaError_t error = cudaMemcpy(buffer_.data(), values.data(),
                                            static_cast<size_t>(bytes), cudaMemcpyHostToDevice);

@@ -24,13 +24,13 @@ class StepUpload {
    public:
     T* host() const { return reinterpret_cast<T*>(owner_->host_.data() + offset_); }
     T* device() const { return reinterpret_cast<T*>(owner_->device_.data() + offset_); }
-    int64_t count() const { return count_; }
+    // Bytes of the upload up to the end of the region's first `count` elements.
+    int64_t EndOf(int64_t count) const { return offset_ + count * static_cast<int64_t>(sizeof(T)); }
 
    private:
     friend class StepUpload;
     const StepUpload* owner_ = nullptr;
     int64_t offset_ = 0;
-    int64_t count_ = 0;
   };
 
   StepUpload() = default;
@@ -43,7 +43,6 @@ class StepUpload {
     Region<T> region;
     region.owner_ = this;
     region.offset_ = bytes_;
-    region.count_ = count;
     bytes_ += RoundUp(count * static_cast<int64_t>(sizeof(T)), 256);
     return region;
   }
@@ -52,9 +51,10 @@ class StepUpload {
     TIDAL_ASSIGN_OR_RETURN(device_, DeviceBuffer::Create(bytes_, "the upload of a step"));
     return OkStatus();
   }
-  // Enqueues the copy of everything. The host's regions must not change before it is done.
-  Status Send(cudaStream_t stream) const {
-    return CudaStatus(cudaMemcpyAsync(device_.data(), host_.data(), static_cast<size_t>(bytes_),
+  // Enqueues the copy of the first `bytes` bytes. The host's regions must not change before it is
+  // done.
+  Status Send(int64_t bytes, cudaStream_t stream) const {
+    return CudaStatus(cudaMemcpyAsync(device_.data(), host_.data(), static_cast<size_t>(bytes),
                                       cudaMemcpyHostToDevice, stream),
                       "uploading a step");
   }

@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "base/thread_pool.h"
-#include "cpu/cpu_executor.h"
 #include "cpu/isa.h"
+#include "engine/engine_device.h"
 #include "engine/engine_impl.h"
 #include "engine/engine_setup.h"
 
@@ -49,24 +49,16 @@ Status Engine::Impl::ChoosePlans() {
 }
 
 Status Engine::Impl::MakeExecutor(const std::function<void(double)>& progress) {
-  CpuExecutorOptions executor_options;
-  executor_options.num_threads = options.num_threads;
-  executor_options.isa = options.isa;
-  executor_options.precision = options.precision;
-  executor_options.k_cache_type = options.k_cache_type;
-  executor_options.v_cache_type = options.v_cache_type;
-  executor_options.max_sequences = options.max_sequences;
-  TIDAL_ASSIGN_OR_RETURN(executor_options.num_pages, ChooseNumPages(options, *model, key_index));
-  executor_options.max_batch_tokens = static_cast<int32_t>(std::min<int64_t>(
+  TIDAL_ASSIGN_OR_RETURN(const int32_t num_pages, ChooseNumPages(options, *model, key_index));
+  const auto max_batch_tokens = static_cast<int32_t>(std::min<int64_t>(
       options.max_batch_tokens, int64_t{options.ctx_size} * options.max_sequences));
-  executor_options.index_layers = key_index.layers;
-  executor_options.index_bits = key_index.bits;
-  TIDAL_ASSIGN_OR_RETURN(executor, CreateCpuExecutor(*model, executor_options, progress));
+  TIDAL_ASSIGN_OR_RETURN(
+      executor, CreateExecutor(options, *model, key_index, num_pages, max_batch_tokens, progress));
   transformer.emplace(executor.get(), model->config().num_layers, model->config().vocab_size,
                       options.max_sequences);
-  pool.emplace(executor_options.num_pages);
-  scheduler.emplace(executor_options.max_batch_tokens);
-  batch.Reserve(executor_options.max_batch_tokens, options.max_sequences);
+  pool.emplace(num_pages);
+  scheduler.emplace(max_batch_tokens);
+  batch.Reserve(max_batch_tokens, options.max_sequences);
   return OkStatus();
 }
 

@@ -9,61 +9,15 @@
 #include "base/check.h"
 #include "base/math.h"
 #include "base/system_memory.h"
-#include "cpu/cpu_executor.h"
-#include "cuda/cuda_devices.h"
+#include "engine/engine_device.h"
 #include "kv/page_pool.h"
 #include "model/model_hash.h"
 
 namespace tidal {
 namespace {
 
-// Left to the rest of the program and the system when a context is sized to the memory that there
-// is.
-constexpr int64_t kMemoryReserveBytes = int64_t{256} << 20;
-
 // A sidecar has a few lines per plan; what is larger is another kind of file.
 constexpr uintmax_t kMaxSidecarBytes = uintmax_t{16} << 20;
-
-// "cpu", or why the device that was asked for cannot be used.
-Status CheckDevice(const std::string& device) {
-  if (device == "cpu") return OkStatus();
-  constexpr std::string_view kCuda = "cuda";
-  const bool well_formed =
-      device == kCuda ||
-      (device.starts_with("cuda:") && device.size() > 5 && device.size() <= 8 &&
-       std::all_of(device.begin() + 5, device.end(), [](char c) { return c >= '0' && c <= '9'; }));
-  if (!well_formed)
-    return InvalidArgument("--device is \"{}\", expected cpu, cuda or cuda:N", device);
-  const auto devices = ListCudaDevices();
-  if (!devices.ok()) return devices.status().Annotate("--device " + device);
-  const size_t index = device == kCuda ? 0 : std::stoul(device.substr(5));
-  if (index >= devices->size()) {
-    return InvalidArgument("--device is {}, but this machine has {} CUDA devices", device,
-                           devices->size());
-  }
-  return Unsupported(
-      "--device {} is {} (sm_{}, {}), but this version runs models on the CPU only; use --device "
-      "cpu",
-      device, (*devices)[index].name, (*devices)[index].compute_capability,
-      FormatBytes((*devices)[index].memory_bytes));
-}
-
-struct CacheRoom {
-  int64_t kv_page_bytes = 0;
-  int64_t index_page_bytes = 0;
-  int64_t num_pages = 0;  // that fit in memory beside the weights
-};
-
-Result<CacheRoom> MeasureRoom(const EngineOptions& options, const Model& model,
-                              const KeyIndexChoice& index) {
-  CacheRoom room;
-  TIDAL_ASSIGN_OR_RETURN(room.kv_page_bytes, CpuKvPageBytes(model.config(), options.k_cache_type,
-                                                            options.v_cache_type));
-  room.index_page_bytes = CpuIndexPageBytes(model.config(), index.num_layers(), index.bits);
-  const int64_t bytes = AvailableMemoryBytes() - model.weight_bytes() - kMemoryReserveBytes;
-  room.num_pages = std::max<int64_t>(bytes / (room.kv_page_bytes + room.index_page_bytes), 0);
-  return room;
-}
 
 }  // namespace
 
@@ -97,7 +51,7 @@ Result<int32_t> ChooseCtxSize(const EngineOptions& options, const Model& model,
         options.ctx_size, options.model_path, trained);
   }
   TIDAL_ASSIGN_OR_RETURN(const CacheRoom room, MeasureRoom(options, model, index));
-  const auto [kv_page_bytes, index_page_bytes, num_pages] = room;
+  const auto [kv_page_bytes, index_page_bytes, available_bytes, num_pages] = room;
   // A cache of a given size is checked when its pages are counted.
   const int64_t fitting_pages =
       options.cache_tokens > 0 ? CeilDiv(trained, kPageSize) : num_pages / options.max_sequences;
@@ -115,7 +69,7 @@ Result<int32_t> ChooseCtxSize(const EngineOptions& options, const Model& model,
       "are "
       "available; the largest context that fits is {}",
       wanted, FormatBytes(wanted_pages * kv_page_bytes), index_part,
-      FormatBytes(model.weight_bytes()), FormatBytes(AvailableMemoryBytes()), fitting);
+      FormatBytes(model.weight_bytes()), FormatBytes(available_bytes), fitting);
 }
 
 Result<int32_t> ChooseNumPages(const EngineOptions& options, const Model& model,
@@ -130,7 +84,7 @@ Result<int32_t> ChooseNumPages(const EngineOptions& options, const Model& model,
       "available; use shorter contexts or fewer plans at a time",
       options.cache_tokens, options.max_sequences,
       FormatBytes(wanted * (room.kv_page_bytes + room.index_page_bytes)),
-      FormatBytes(model.weight_bytes()), FormatBytes(AvailableMemoryBytes()));
+      FormatBytes(model.weight_bytes()), FormatBytes(room.available_bytes));
 }
 
 Result<std::optional<Sidecar>> ReadSidecar(const std::string& model_path, const Model& model) {

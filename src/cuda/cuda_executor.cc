@@ -1,0 +1,749 @@
+#include "cuda/cuda_executor.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <cuda_runtime_api.h>
+#include <limits>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "base/check.h"
+#include "base/math.h"
+#include "base/system_memory.h"
+#include "cuda/attention.h"
+#include "cuda/cuda_devices.h"
+#include "cuda/cuda_status.h"
+#include "cuda/cuda_weights.h"
+#include "cuda/device_buffer.h"
+#include "cuda/key_index.h"
+#include "cuda/products.h"
+#include "cuda/rows.h"
+#include "cuda/selection.h"
+#include "cuda/step_graphs.h"
+#include "cuda/step_upload.h"
+
+namespace tidal {
+namespace {
+
+// Logits of a row are vocab_size floats: 32 rows of a 150k vocabulary are 19 MB.
+constexpr int32_t kMaxLogitRows = 32;
+// Steps of more rows go through cuBLAS, which is not captured.
+constexpr int32_t kMaxGraphRows = 8;
+constexpr int32_t kMinComputeCapability = 80;
+constexpr int32_t kMaxHeadDim = 256;
+// Left to the driver and to cuBLAS when a cache is sized to the memory that there is.
+constexpr int64_t kMemoryReserveBytes = int64_t{1} << 30;
+constexpr float kUnknown = std::numeric_limits<float>::quiet_NaN();
+
+int64_t ElementBytes(CacheType type) { return type == CacheType::kF32 ? 4 : 2; }
+
+// The layer's part of a page; the base is set per layer.
+DeviceKv KvShape(const ModelConfig& config, CacheType type) {
+  DeviceKv kv;
+  kv.row_bytes = static_cast<int32_t>(config.head_dim * ElementBytes(type));
+  kv.v_offset = kPageSize * int64_t{kv.row_bytes};
+  kv.kv_head_bytes = 2 * kv.v_offset;
+  kv.page_bytes = config.num_kv_heads * kv.kv_head_bytes;
+  kv.head_dim = config.head_dim;
+  kv.num_kv_heads = config.num_kv_heads;
+  kv.type = type;
+  return kv;
+}
+
+int64_t ActivationFloats(const ModelConfig& config) {
+  const int64_t q_dim = int64_t{config.num_heads} * config.head_dim;
+  const int64_t kv_dim = int64_t{config.num_kv_heads} * config.head_dim;
+  return config.model_dim + 2 * q_dim + 2 * kv_dim + 2 * int64_t{config.ffn_dim} + config.rope_dim;
+}
+
+// The activations of the largest step, one array after the other. Shapes are [rows, ...].
+struct Activations {
+  DeviceBuffer memory;
+  float* x = nullptr;         // [model_dim], the residual stream
+  float* q = nullptr;         // [num_heads * head_dim]
+  float* k = nullptr;         // [num_kv_heads * head_dim]
+  float* v = nullptr;         // [num_kv_heads * head_dim]
+  float* attended = nullptr;  // [num_heads * head_dim]
+  float* gate = nullptr;      // [ffn_dim], then the product of gate and up
+  float* up = nullptr;        // [ffn_dim]
+  float2* cos_sin = nullptr;  // [rope_dim / 2]
+};
+
+Result<Activations> MakeActivations(const ModelConfig& config, int64_t rows) {
+  Activations a;
+  const int64_t q_dim = int64_t{config.num_heads} * config.head_dim;
+  const int64_t kv_dim = int64_t{config.num_kv_heads} * config.head_dim;
+  constexpr int64_t kFloatAlignment = 64;
+  const std::pair<float**, int64_t> arrays[] = {{&a.x, config.model_dim}, {&a.q, q_dim},
+                                                {&a.k, kv_dim},           {&a.v, kv_dim},
+                                                {&a.attended, q_dim},     {&a.gate, config.ffn_dim},
+                                                {&a.up, config.ffn_dim}};
+  int64_t floats = RoundUp(rows * config.rope_dim, kFloatAlignment);
+  for (const auto& [pointer, cols] : arrays) floats += RoundUp(rows * cols, kFloatAlignment);
+  TIDAL_ASSIGN_OR_RETURN(
+      a.memory,
+      DeviceBuffer::Create(floats * static_cast<int64_t>(sizeof(float)), "the activations"));
+  auto* next = a.memory.as<float>();
+  for (const auto& [pointer, cols] : arrays) {
+    *pointer = next;
+    next += RoundUp(rows * cols, kFloatAlignment);
+  }
+  a.cos_sin = reinterpret_cast<float2*>(next);
+  return a;
+}
+
+class CudaExecutor : public Executor {
+ public:
+  CudaExecutor(const Model& model, const CudaExecutorOptions& options)
+      : config_(model.config()), options_(options), kv_(KvShape(config_, options.cache_type)) {}
+  ~CudaExecutor() override {
+    if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
+  }
+
+  Status Allocate(const Model& model, const std::function<void(double)>& progress);
+
+  Status BeginStep(const StepBatch& batch) override;
+  void Embed() override;
+  void AttentionInputs(int32_t layer) override;
+  void Choose(int32_t layer, std::span<const int32_t> sequences) override;
+  void Attend(int32_t layer, AttendTo what, std::span<const int32_t> sequences) override;
+  void AttentionOutput(int32_t layer) override;
+  void FeedForward(int32_t layer) override;
+  Status Logits(std::span<const int32_t> rows, float* logits) override;
+  Status EndStep() override;
+
+  std::span<const RowReport> reports() const override { return reports_; }
+  Status PreparePlan(int32_t state, const AttentionPlan& plan) override;
+  int32_t max_logit_rows() const override { return kMaxLogitRows; }
+  ExecutorMemory memory() const override;
+  ExecutorProfile TakeProfile() override { return std::exchange(profile_, {}); }
+
+ private:
+  Status AllocateCache();
+  Status UploadFrequencies();
+  void ReserveUpload();
+
+  bool replays() const { return mode_ == StepGraphs::Mode::kReplay; }
+  bool HasTensorCores() const {
+    return options_.precision == Precision::kFast &&
+           HasTensorCoreAttention(config_.head_dim, options_.cache_type) &&
+           config_.gqa_ratio() <= kMaxDecodeAttentionRows;
+  }
+  // A row of a sequence that the kernels for few rows attend.
+  bool IsDecode(const StepSequence& s) const {
+    return s.q_len * config_.gqa_ratio() <= kMaxDecodeAttentionRows;
+  }
+  DeviceKv KvOf(int32_t layer) const {
+    DeviceKv kv = kv_;
+    kv.base = kv_memory_.as<uint8_t>() + layer * options_.num_pages * kv_.page_bytes;
+    return kv;
+  }
+  DeviceStep StepOf(int32_t layer) const {
+    return {.sequences = sequences_.device(),
+            .page_ids = page_ids_.device(),
+            .flags = flags_.device() + int64_t{layer} * options_.max_sequences,
+            .num_sequences = static_cast<int32_t>(batch_->sequences.size())};
+  }
+  int64_t num_index_layers() const {
+    return std::count_if(options_.index_layers.begin(), options_.index_layers.end(),
+                         [](uint8_t has_index) { return has_index != 0; });
+  }
+  bool IsMapped(const AttentionPlan& plan, int32_t layer) const {
+    const auto l = static_cast<size_t>(layer);
+    return l < plan.headmap.size() && !plan.headmap[l].empty();
+  }
+
+  // Fills the upload's regions; returns how many of its bytes are used.
+  int64_t FillUpload(const StepBatch& batch);
+  void FillRows(const StepSequence& s);
+  void FillFlags(const StepBatch& batch);
+  std::string GraphKey(const StepBatch& batch) const;
+  void Observe(int32_t layer, std::span<const int32_t> sequences);
+  void Report();
+  int64_t ScanBytes(const StepSequence& s, int32_t layer) const;
+  Status UploadHeadmaps(int32_t state, const AttentionPlan& plan);
+
+  const ModelConfig& config_;
+  const CudaExecutorOptions options_;
+  const DeviceKv kv_;
+  int32_t num_sms_ = 0;
+  cudaStream_t stream_ = nullptr;
+  std::unique_ptr<CudaProducts> products_;
+  std::unique_ptr<CudaSelection> selection_;
+  CudaWeights weights_;
+  Activations act_;
+  DeviceBuffer frequencies_;  // [rope_dim / 2] float64
+  DeviceBuffer kv_memory_;
+  DeviceBuffer index_memory_;
+  std::vector<DeviceIndex> indexes_;  // [layer]
+  DeviceBuffer partial_;              // of attention
+  DeviceBuffer counters_;
+  DeviceBuffer headmaps_;  // [layers][states][KV heads]; made when a plan has one
+  DeviceBuffer device_logits_;
+  PinnedBuffer logits_;   // [kMaxLogitRows][vocab_size]
+  PinnedBuffer choices_;  // the selection's reports, [layers][max_sequences]
+
+  StepUpload upload_;
+  StepUpload::Region<DeviceSequence> sequences_;
+  StepUpload::Region<uint8_t> flags_;  // [layers][max_sequences]
+  StepUpload::Region<int32_t> tokens_;
+  StepUpload::Region<int32_t> positions_;
+  StepUpload::Region<int32_t> slots_;
+  StepUpload::Region<uint8_t> row_seals_;
+  StepUpload::Region<int32_t> logit_rows_;
+  StepUpload::Region<DeviceSeal> seals_;
+  StepUpload::Region<int32_t> page_ids_;  // the last, and the only long one
+
+  StepGraphs graphs_;
+  StepGraphs::Mode mode_ = StepGraphs::Mode::kDirect;
+  StickyStatus status_;
+  const StepBatch* batch_ = nullptr;
+  int64_t rows_ = 0;
+  int32_t max_q_len_ = 0;
+  int32_t num_seals_ = 0;
+  int32_t num_page_ids_ = 0;
+  int64_t logits_done_ = 0;  // of the batch's logit rows
+  bool has_decode_ = false;
+  bool has_prefill_ = false;
+  bool has_plans_ = false;
+  bool sets_per_head_ = false;
+  std::vector<RowReport> reports_;  // [sequences]
+  ExecutorProfile profile_;
+};
+
+Status CudaExecutor::Allocate(const Model& model, const std::function<void(double)>& progress) {
+  TIDAL_RETURN_IF_CUDA_ERROR(cudaSetDevice(options_.device));
+  cudaDeviceProp properties;
+  TIDAL_RETURN_IF_CUDA_ERROR(cudaGetDeviceProperties(&properties, options_.device));
+  num_sms_ = properties.multiProcessorCount;
+  TIDAL_RETURN_IF_CUDA_ERROR(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+  const int64_t max_rows = std::max(options_.max_batch_tokens, kMaxLogitRows);
+  const MatrixSizes sizes = SizesOf(model.weights());
+  TIDAL_ASSIGN_OR_RETURN(products_, CudaProducts::Create({.stream = stream_,
+                                                          .precision = options_.precision,
+                                                          .max_rows = max_rows,
+                                                          .max_cols = sizes.max_cols,
+                                                          .max_matrix_elems = sizes.max_elems}));
+  ReserveUpload();
+  TIDAL_ASSIGN_OR_RETURN(selection_,
+                         CudaSelection::Create({.stream = stream_,
+                                                .num_layers = config_.num_layers,
+                                                .num_heads = config_.num_heads,
+                                                .num_kv_heads = config_.num_kv_heads,
+                                                .head_dim = config_.head_dim,
+                                                .attn_scale = config_.attn_scale(),
+                                                .precision = options_.precision,
+                                                .max_sequences = options_.max_sequences,
+                                                .max_tokens = options_.num_pages * kPageSize,
+                                                .upload = &upload_}));
+  page_ids_ =
+      upload_.Reserve<int32_t>(int64_t{options_.max_sequences} * int64_t{options_.num_pages});
+  TIDAL_RETURN_IF_ERROR(upload_.Allocate());
+  TIDAL_ASSIGN_OR_RETURN(weights_, UploadWeights(model, products_.get(), progress));
+  TIDAL_ASSIGN_OR_RETURN(act_, MakeActivations(config_, max_rows));
+  TIDAL_RETURN_IF_ERROR(UploadFrequencies());
+  TIDAL_RETURN_IF_ERROR(AllocateCache());
+  const int32_t max_splits = AttentionSplits(num_sms_, config_.head_dim, config_.num_kv_heads, 1);
+  // Parts of all items together: as many as the device runs at a time, or one an item.
+  const int64_t items = int64_t{options_.max_sequences} * config_.num_heads;
+  const int64_t parts = std::max<int64_t>(items, int64_t{max_splits} * config_.num_heads * 2);
+  constexpr auto kFloat = static_cast<int64_t>(sizeof(float));
+  TIDAL_ASSIGN_OR_RETURN(
+      partial_,
+      DeviceBuffer::Create(AttentionPartialFloats(1, 1, 1, config_.head_dim) * parts * kFloat,
+                           "partial results of attention"));
+  TIDAL_ASSIGN_OR_RETURN(counters_, DeviceBuffer::Create(items * kFloat, "counters of attention"));
+  TIDAL_RETURN_IF_CUDA_ERROR(
+      cudaMemset(counters_.data(), 0, static_cast<size_t>(counters_.bytes())));
+  const int64_t logit_bytes = kMaxLogitRows * int64_t{config_.vocab_size} * kFloat;
+  TIDAL_ASSIGN_OR_RETURN(device_logits_, DeviceBuffer::Create(logit_bytes, "the logits"));
+  TIDAL_ASSIGN_OR_RETURN(logits_, PinnedBuffer::Create(logit_bytes, "the logits"));
+  const int64_t report_bytes = int64_t{config_.num_layers} * options_.max_sequences *
+                               static_cast<int64_t>(sizeof(DeviceChoiceReport));
+  TIDAL_ASSIGN_OR_RETURN(choices_, PinnedBuffer::Create(report_bytes, "reports of choices"));
+  reports_.reserve(static_cast<size_t>(options_.max_sequences));
+  return CudaStatus(cudaDeviceSynchronize(), "making the executor");
+}
+
+void CudaExecutor::ReserveUpload() {
+  const int64_t max_rows = options_.max_batch_tokens;
+  sequences_ = upload_.Reserve<DeviceSequence>(options_.max_sequences);
+  flags_ = upload_.Reserve<uint8_t>(int64_t{config_.num_layers} * options_.max_sequences);
+  tokens_ = upload_.Reserve<int32_t>(max_rows);
+  positions_ = upload_.Reserve<int32_t>(max_rows);
+  slots_ = upload_.Reserve<int32_t>(max_rows);
+  row_seals_ = upload_.Reserve<uint8_t>(max_rows);
+  logit_rows_ = upload_.Reserve<int32_t>(max_rows);
+  seals_ = upload_.Reserve<DeviceSeal>(options_.max_sequences + max_rows / kPageSize);
+}
+
+Status CudaExecutor::UploadFrequencies() {
+  std::vector<double> frequencies(static_cast<size_t>(config_.rope_dim / 2));
+  for (size_t i = 0; i < frequencies.size(); ++i) {
+    const double exponent = -2.0 * static_cast<double>(i) / config_.rope_dim;
+    const double divisor = config_.rope_freq_divisors.empty()
+                               ? 1.0
+                               : static_cast<double>(config_.rope_freq_divisors[i]);
+    frequencies[i] = std::pow(static_cast<double>(config_.rope_theta), exponent) / divisor;
+  }
+  const auto bytes = static_cast<int64_t>(frequencies.size() * sizeof(double));
+  TIDAL_ASSIGN_OR_RETURN(frequencies_, DeviceBuffer::Create(bytes, "frequencies of RoPE"));
+  return CudaStatus(cudaMemcpy(frequencies_.data(), frequencies.data(), static_cast<size_t>(bytes),
+                               cudaMemcpyHostToDevice),
+                    "frequencies of RoPE");
+}
+
+Status CudaExecutor::AllocateCache() {
+  TIDAL_ASSIGN_OR_RETURN(
+      kv_memory_, DeviceBuffer::Create(config_.num_layers * options_.num_pages * kv_.page_bytes,
+                                       "the KV cache"));
+  indexes_.resize(static_cast<size_t>(config_.num_layers));
+  if (num_index_layers() == 0) return OkStatus();
+  const int64_t page_bytes =
+      DeviceIndexPageBytes(config_.num_kv_heads, config_.head_dim, options_.index_bits);
+  const int64_t layer_bytes = options_.num_pages * page_bytes;
+  TIDAL_ASSIGN_OR_RETURN(index_memory_,
+                         DeviceBuffer::Create(num_index_layers() * layer_bytes, "the key index"));
+  auto* next = index_memory_.as<uint8_t>();
+  for (size_t layer = 0; layer < indexes_.size(); ++layer) {
+    if (options_.index_layers[layer] == 0) continue;
+    indexes_[layer] = {.base = next, .page_bytes = page_bytes, .bits = options_.index_bits};
+    next += layer_bytes;
+  }
+  return OkStatus();
+}
+
+ExecutorMemory CudaExecutor::memory() const {
+  return {.weight_bytes = weights_.matrices.bytes() + weights_.vectors.bytes(),
+          .kv_bytes = kv_memory_.bytes(),
+          .kv_page_bytes = config_.num_layers * kv_.page_bytes,
+          .index_bytes = index_memory_.bytes(),
+          .index_page_bytes = CudaIndexPageBytes(config_, static_cast<int32_t>(num_index_layers()),
+                                                 options_.index_bits),
+          .set_bytes = selection_->bytes()};
+}
+
+void CudaExecutor::FillRows(const StepSequence& s) {
+  for (int32_t i = 0; i < s.q_len; ++i) {
+    const auto row = static_cast<size_t>(s.row_begin + i);
+    const int32_t pos = batch_->positions[row];
+    tokens_.host()[row] = batch_->tokens[row];
+    positions_.host()[row] = pos;
+    slots_.host()[row] = s.page_table[pos / kPageSize] * kPageSize + pos % kPageSize;
+    row_seals_.host()[row] = s.q_len == 1 && pos % kPageSize == kPageSize - 1 ? 1 : 0;
+  }
+  if (s.q_len == 1) return;
+  for (int32_t page = (s.kv_len - s.q_len) / kPageSize; page < s.kv_len / kPageSize; ++page)
+    seals_.host()[num_seals_++] = {.page_id = s.page_table[page]};
+}
+
+void CudaExecutor::FillFlags(const StepBatch& batch) {
+  for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
+    uint8_t* flags = flags_.host() + int64_t{layer} * options_.max_sequences;
+    for (size_t i = 0; i < batch.sequences.size(); ++i) {
+      const AttentionPlan* plan = batch.sequences[i].plan;
+      const bool reads_all = plan == nullptr || plan->Role(layer) == LayerRole::kFull;
+      flags[i] = reads_all ? kReadsAll : kReadsSets;
+      if (plan != nullptr && plan->Selects(layer)) flags[i] |= kChooses;
+    }
+  }
+}
+
+int64_t CudaExecutor::FillUpload(const StepBatch& batch) {
+  max_q_len_ = 0;
+  num_seals_ = 0;
+  num_page_ids_ = 0;
+  has_decode_ = has_prefill_ = has_plans_ = sets_per_head_ = false;
+  for (size_t i = 0; i < batch.sequences.size(); ++i) {
+    const StepSequence& s = batch.sequences[i];
+    sequences_.host()[i] = {.row_begin = s.row_begin,
+                            .q_len = s.q_len,
+                            .kv_len = s.kv_len,
+                            .page_begin = num_page_ids_,
+                            .state = s.state};
+    const auto num_pages = static_cast<int32_t>(CeilDiv(s.kv_len, kPageSize));
+    std::copy_n(s.page_table, num_pages, page_ids_.host() + num_page_ids_);
+    num_page_ids_ += num_pages;
+    max_q_len_ = std::max(max_q_len_, s.q_len);
+    (IsDecode(s) ? has_decode_ : has_prefill_) = true;
+    if (s.plan != nullptr) {
+      has_plans_ = true;
+      sets_per_head_ =
+          sets_per_head_ || (s.plan->scope == SetScope::kHead && config_.gqa_ratio() > 1);
+    }
+    FillRows(s);
+  }
+  std::copy(batch.logit_rows.begin(), batch.logit_rows.end(), logit_rows_.host());
+  FillFlags(batch);
+  return page_ids_.EndOf(num_page_ids_);
+}
+
+// Everything that decides which kernels run with which parameters; empty where the step cannot be
+// captured.
+std::string CudaExecutor::GraphKey(const StepBatch& batch) const {
+  if (rows_ > kMaxGraphRows || max_q_len_ > 1 || batch.observer != nullptr ||
+      batch.logit_rows.empty())
+    return "";
+  std::string key = fmt::format("{} {} {} {} {}", rows_, batch.logit_rows.size(), has_plans_,
+                                sets_per_head_, selection_->LaunchKey(batch));
+  for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
+    uint8_t any = 0;
+    for (size_t i = 0; i < batch.sequences.size(); ++i)
+      any |=
+          flags_
+              .host()[static_cast<size_t>(layer) * static_cast<size_t>(options_.max_sequences) + i];
+    key += static_cast<char>('0' + any);
+  }
+  return key;
+}
+
+Status CudaExecutor::BeginStep(const StepBatch& batch) {
+  batch_ = &batch;
+  rows_ = batch.num_rows();
+  TIDAL_CHECK(rows_ >= 1 && rows_ <= options_.max_batch_tokens, "{} rows in a step", rows_);
+  status_.Clear();
+  logits_done_ = 0;
+  reports_.assign(batch.sequences.size(), RowReport());
+  TIDAL_RETURN_IF_CUDA_ERROR(cudaSetDevice(options_.device));
+  // The last step's upload has been read: EndStep waited for it.
+  const int64_t upload_bytes = FillUpload(batch);
+  selection_->BeginStep(batch);
+  TIDAL_RETURN_IF_ERROR(upload_.Send(upload_bytes, stream_));
+  profile_.weight_bytes += weights_.step_bytes;
+  const std::string key = GraphKey(batch);
+  mode_ = key.empty() ? StepGraphs::Mode::kDirect : graphs_.Begin(key, stream_);
+  return OkStatus();
+}
+
+void CudaExecutor::Embed() {
+  if (replays()) return;
+  products_->GatherRows(weights_.token_embd, tokens_.device(), rows_, act_.x, config_.model_dim);
+  status_.Note(RopeAngles(positions_.device(), static_cast<int32_t>(rows_),
+                          frequencies_.as<double>(), config_.rope_dim / 2,
+                          static_cast<double>(config_.rope_attn_factor), act_.cos_sin, stream_),
+               "angles of RoPE");
+}
+
+void CudaExecutor::AttentionInputs(int32_t layer) {
+  if (replays()) return;
+  const CudaLayerWeights& weights = weights_.layers[static_cast<size_t>(layer)];
+  const ProductJob jobs[] = {{.weight = &weights.attn_q,
+                              .out = act_.q,
+                              .out_stride = weights.attn_q.rows,
+                              .bias = weights.attn_q_bias},
+                             {.weight = &weights.attn_k,
+                              .out = act_.k,
+                              .out_stride = weights.attn_k.rows,
+                              .bias = weights.attn_k_bias},
+                             {.weight = &weights.attn_v,
+                              .out = act_.v,
+                              .out_stride = weights.attn_v.rows,
+                              .bias = weights.attn_v_bias}};
+  products_->Multiply({.x = act_.x,
+                       .x_stride = config_.model_dim,
+                       .num_rows = rows_,
+                       .norm = weights.attn_norm,
+                       .norm_eps = config_.rms_norm_eps,
+                       .jobs = jobs});
+  const DeviceIndex& index = indexes_[static_cast<size_t>(layer)];
+  const AppendCall append = {.q = act_.q,
+                             .k = act_.k,
+                             .v = act_.v,
+                             .q_norm = weights.attn_q_norm,
+                             .k_norm = weights.attn_k_norm,
+                             .norm_eps = config_.rms_norm_eps,
+                             .cos_sin = act_.cos_sin,
+                             .rope_dim = config_.rope_dim,
+                             .interleaved = config_.rope_style == RopeStyle::kInterleaved,
+                             .slots = slots_.device(),
+                             .seals = row_seals_.device(),
+                             .kv = KvOf(layer),
+                             .index = index,
+                             .num_rows = static_cast<int32_t>(rows_),
+                             .num_heads = config_.num_heads};
+  status_.Note(RotateAndAppend(append, stream_), "appending to the cache");
+  if (index.base != nullptr && num_seals_ > 0) {
+    status_.Note(SealPages(KvOf(layer), index, seals_.device(), num_seals_, stream_),
+                 "sealing pages");
+  }
+}
+
+void CudaExecutor::Choose(int32_t layer, std::span<const int32_t> sequences) {
+  if (replays()) return;
+  selection_->Choose(layer, sequences, StepOf(layer), KvOf(layer),
+                     indexes_[static_cast<size_t>(layer)], act_.q);
+  if (batch_->observer != nullptr) Observe(layer, sequences);
+}
+
+void CudaExecutor::Observe(int32_t layer, std::span<const int32_t> sequences) {
+  for (const int32_t s : sequences) {
+    std::vector<std::vector<int32_t>> slots;
+    if (Status status = selection_->ReadSets(s, &slots); !status.ok()) {
+      status_.Note(std::move(status));
+      return;
+    }
+    DeviceChoiceReport report;
+    const DeviceChoiceReport* from =
+        selection_->reports() + int64_t{layer} * options_.max_sequences + s;
+    status_.Note(cudaMemcpy(&report, from, sizeof(report), cudaMemcpyDeviceToHost),
+                 "reading what a choice did");
+    std::vector<SlotSet> sets;
+    for (const std::vector<int32_t>& set : slots)
+      sets.push_back({.slots = set.data(), .count = static_cast<int32_t>(set.size())});
+    batch_->observer->OnChosen(layer, s, report.fresh != 0, report.selected_mass, sets);
+  }
+}
+
+void CudaExecutor::Attend(int32_t layer, AttendTo what, std::span<const int32_t> sequences) {
+  if (replays()) return;
+  const bool over_sets = what == AttendTo::kSets;
+  AttentionCall call;
+  call.step = StepOf(layer);
+  call.kv = KvOf(layer);
+  call.q = act_.q;
+  call.out = act_.attended;
+  call.num_heads = config_.num_heads;
+  call.attn_scale = config_.attn_scale();
+  call.workspace = {.partial = partial_.as<float>(), .counters = counters_.as<int32_t>()};
+  if (over_sets) {
+    call.sets = selection_->sets();
+    call.per_head = sets_per_head_;
+    if (headmaps_.data() != nullptr) {
+      call.headmaps =
+          headmaps_.as<int32_t>() + int64_t{layer} * options_.max_sequences * config_.num_kv_heads;
+    }
+  }
+  if (!HasTensorCores()) {
+    status_.Note(AttendFloat(call, over_sets ? 1 : max_q_len_, stream_), "attention");
+    return;
+  }
+  const int32_t heads = call.per_head ? config_.num_heads : config_.num_kv_heads;
+  call.num_splits = AttentionSplits(num_sms_, config_.head_dim, heads, call.step.num_sequences);
+  if (over_sets || has_decode_) status_.Note(AttendDecode(call, stream_), "attention");
+  if (!over_sets && has_prefill_)
+    status_.Note(AttendPrefill(call, max_q_len_, stream_), "attention of a prefill");
+}
+
+void CudaExecutor::AttentionOutput(int32_t layer) {
+  if (replays()) return;
+  const CudaLayerWeights& weights = weights_.layers[static_cast<size_t>(layer)];
+  const ProductJob job = {
+      .weight = &weights.attn_output, .out = act_.x, .out_stride = config_.model_dim};
+  products_->Multiply({.x = act_.attended,
+                       .x_stride = weights.attn_output.cols,
+                       .num_rows = rows_,
+                       .jobs = {&job, 1},
+                       .output = ProductOutput::kAdd});
+}
+
+void CudaExecutor::FeedForward(int32_t layer) {
+  if (replays()) return;
+  const CudaLayerWeights& weights = weights_.layers[static_cast<size_t>(layer)];
+  const int64_t ffn_dim = config_.ffn_dim;
+  const ProductJob gate_up[] = {
+      {.weight = &weights.ffn_gate, .out = act_.gate, .out_stride = ffn_dim},
+      {.weight = &weights.ffn_up, .out = act_.up, .out_stride = ffn_dim}};
+  products_->Multiply({.x = act_.x,
+                       .x_stride = config_.model_dim,
+                       .num_rows = rows_,
+                       .norm = weights.ffn_norm,
+                       .norm_eps = config_.rms_norm_eps,
+                       .jobs = gate_up,
+                       .output = ProductOutput::kSiluMul});
+  const ProductJob down = {
+      .weight = &weights.ffn_down, .out = act_.x, .out_stride = config_.model_dim};
+  products_->Multiply({.x = act_.gate,
+                       .x_stride = ffn_dim,
+                       .num_rows = rows_,
+                       .jobs = {&down, 1},
+                       .output = ProductOutput::kAdd});
+}
+
+Status CudaExecutor::Logits(std::span<const int32_t> rows, float* logits) {
+  const auto num_rows = static_cast<int64_t>(rows.size());
+  TIDAL_CHECK(num_rows >= 1 && num_rows <= kMaxLogitRows, "logits of {} rows", num_rows);
+  if (!replays()) {
+    const ProductJob job = {.weight = &weights_.output,
+                            .out = device_logits_.as<float>(),
+                            .out_stride = config_.vocab_size};
+    products_->Multiply({.x = act_.x,
+                         .x_stride = config_.model_dim,
+                         .num_rows = num_rows,
+                         .row_ids = logit_rows_.device() + logits_done_,
+                         .norm = weights_.output_norm,
+                         .norm_eps = config_.rms_norm_eps,
+                         .jobs = {&job, 1}});
+    status_.Note(products_->status());
+    status_.Note(selection_->status());
+    if (!status_.status().ok()) {
+      graphs_.Abandon(stream_);
+      return status_.status();
+    }
+  }
+  if (mode_ != StepGraphs::Mode::kDirect) {
+    TIDAL_RETURN_IF_ERROR(graphs_.Finish(stream_));
+    mode_ = StepGraphs::Mode::kDirect;
+  }
+  logits_done_ += num_rows;
+  const size_t bytes =
+      static_cast<size_t>(num_rows) * static_cast<size_t>(config_.vocab_size) * sizeof(float);
+  TIDAL_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(logits_.data(), device_logits_.data(), bytes,
+                                             cudaMemcpyDeviceToHost, stream_));
+  TIDAL_RETURN_IF_CUDA_ERROR(cudaStreamSynchronize(stream_));
+  std::memcpy(logits, logits_.data(), bytes);
+  return OkStatus();
+}
+
+Status CudaExecutor::EndStep() {
+  status_.Note(products_->status());
+  status_.Note(selection_->status());
+  if (has_plans_) {
+    status_.Note(
+        cudaMemcpyAsync(choices_.data(), selection_->reports(),
+                        static_cast<size_t>(choices_.bytes()), cudaMemcpyDeviceToHost, stream_),
+        "reading what choices did");
+  }
+  status_.Note(cudaStreamSynchronize(stream_), "the step's work");
+  TIDAL_RETURN_IF_ERROR(status_.status());
+  Report();
+  return OkStatus();
+}
+
+// What rows attended, and the bytes that this took: for sets by the counts that the choices left.
+void CudaExecutor::Report() {
+  const int64_t token_bytes = config_.num_kv_heads * int64_t{2} * kv_.row_bytes;
+  for (size_t i = 0; i < batch_->sequences.size(); ++i) {
+    const StepSequence& s = batch_->sequences[i];
+    RowReport& report = reports_[i];
+    if (s.plan != nullptr) report.selected_mass = kUnknown;
+    double tokens_of_set = 0;
+    for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
+      const LayerRole role = s.plan == nullptr ? LayerRole::kFull : s.plan->Role(layer);
+      if (s.plan != nullptr && s.plan->Selects(layer)) {
+        const DeviceChoiceReport& choice =
+            choices_.as<DeviceChoiceReport>()[static_cast<size_t>(layer) *
+                                                  static_cast<size_t>(options_.max_sequences) +
+                                              i];
+        tokens_of_set = static_cast<double>(choice.tokens);
+        const float mass = choice.selected_mass;
+        if (std::isnan(report.selected_mass) || mass < report.selected_mass)
+          report.selected_mass = mass;
+        if (choice.fresh != 0) profile_.scan_bytes += ScanBytes(s, layer);
+      }
+      const bool full = role == LayerRole::kFull;
+      const double attended = full ? s.kv_len : tokens_of_set;
+      report.tokens_attended[static_cast<size_t>(role)] += attended;
+      ++report.layers[static_cast<size_t>(role)];
+      (full ? profile_.full_bytes : profile_.gather_bytes) +=
+          static_cast<int64_t>(attended) * token_bytes;
+    }
+  }
+}
+
+// What scoring the keys of a layer reads.
+int64_t CudaExecutor::ScanBytes(const StepSequence& s, int32_t layer) const {
+  if (s.plan->scorer == Scorer::kNone) return 0;
+  const DeviceIndex& index = indexes_[static_cast<size_t>(layer)];
+  const bool by_index = IndexBits(s.plan->scorer) > 0 && index.base != nullptr;
+  const int64_t sealed = by_index ? s.kv_len / kPageSize : 0;
+  const int64_t tokens = s.kv_len - sealed * kPageSize;
+  return sealed * index.page_bytes + tokens * config_.num_kv_heads * kv_.row_bytes;
+}
+
+Status CudaExecutor::PreparePlan(int32_t state, const AttentionPlan& plan) {
+  TIDAL_RETURN_IF_CUDA_ERROR(cudaSetDevice(options_.device));
+  TIDAL_RETURN_IF_ERROR(selection_->Prepare(state, plan));
+  return UploadHeadmaps(state, plan);
+}
+
+Status CudaExecutor::UploadHeadmaps(int32_t state, const AttentionPlan& plan) {
+  const bool has_map = std::any_of(plan.headmap.begin(), plan.headmap.end(),
+                                   [](const std::vector<int32_t>& map) { return !map.empty(); });
+  if (!has_map && headmaps_.data() == nullptr) return OkStatus();
+  const int64_t num_kv_heads = config_.num_kv_heads;
+  const int64_t layer_maps = options_.max_sequences * num_kv_heads;
+  if (headmaps_.data() == nullptr) {
+    TIDAL_ASSIGN_OR_RETURN(
+        headmaps_, DeviceBuffer::Create(
+                       config_.num_layers * layer_maps * static_cast<int64_t>(sizeof(int32_t)),
+                       "maps from heads to sets"));
+    TIDAL_RETURN_IF_CUDA_ERROR(
+        cudaMemset(headmaps_.data(), 0xff, static_cast<size_t>(headmaps_.bytes())));
+    graphs_.Clear();  // they were captured without the maps
+  }
+  for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
+    std::vector<int32_t> map(static_cast<size_t>(num_kv_heads), -1);
+    if (IsMapped(plan, layer)) map = plan.headmap[static_cast<size_t>(layer)];
+    int32_t* place = headmaps_.as<int32_t>() + layer * layer_maps + state * num_kv_heads;
+    TIDAL_RETURN_IF_CUDA_ERROR(
+        cudaMemcpy(place, map.data(), map.size() * sizeof(int32_t), cudaMemcpyHostToDevice));
+  }
+  return OkStatus();
+}
+
+Status CheckDevice(const Model& model, const CudaExecutorOptions& options) {
+  TIDAL_ASSIGN_OR_RETURN(const std::vector<CudaDevice> devices, ListCudaDevices());
+  if (options.device < 0 || static_cast<size_t>(options.device) >= devices.size()) {
+    return InvalidArgument("--device is cuda:{}, but this machine has {} CUDA devices",
+                           options.device, devices.size());
+  }
+  const CudaDevice& device = devices[static_cast<size_t>(options.device)];
+  if (device.compute_capability < kMinComputeCapability) {
+    return Unsupported("--device cuda:{} is {} (sm_{}), expected sm_{} or newer", options.device,
+                       device.name, device.compute_capability, kMinComputeCapability);
+  }
+  if (options.cache_type == CacheType::kQ8_0) {
+    return Unsupported("a q8_0 KV cache is for the CPU; with --device cuda use f16, bf16 or f32");
+  }
+  const int32_t head_dim = model.config().head_dim;
+  if (head_dim % 16 != 0 || head_dim > kMaxHeadDim) {
+    return Unsupported("{}: head_dim is {}, with --device cuda expected a multiple of 16 up to {}",
+                       model.path(), head_dim, kMaxHeadDim);
+  }
+  return OkStatus();
+}
+
+}  // namespace
+
+int64_t CudaKvPageBytes(const ModelConfig& config, CacheType cache_type) {
+  return config.num_layers * KvShape(config, cache_type).page_bytes;
+}
+
+int64_t CudaIndexPageBytes(const ModelConfig& config, int32_t num_index_layers,
+                           int32_t index_bits) {
+  if (num_index_layers == 0) return 0;
+  return num_index_layers * DeviceIndexPageBytes(config.num_kv_heads, config.head_dim, index_bits);
+}
+
+Result<int64_t> CudaMemoryForCache(const Model& model, const CudaExecutorOptions& options) {
+  TIDAL_RETURN_IF_ERROR(CheckDevice(model, options));
+  TIDAL_RETURN_IF_CUDA_ERROR(cudaSetDevice(options.device));
+  size_t free_bytes = 0;
+  size_t total_bytes = 0;
+  TIDAL_RETURN_IF_CUDA_ERROR(cudaMemGetInfo(&free_bytes, &total_bytes));
+  const ModelConfig& config = model.config();
+  int64_t weights = 0;
+  model.ForEachWeight([&](const TensorView& view) {
+    weights += view.rows == 1 ? view.cols * 4 : DeviceMatrixBytes(view.dtype, view.rows, view.cols);
+  });
+  const int64_t rows = std::max(options.max_batch_tokens, kMaxLogitRows);
+  const int64_t activations = rows * ActivationFloats(config) * 4;
+  const int64_t logits = kMaxLogitRows * int64_t{config.vocab_size} * 4;
+  // A widened matrix and 16-bit rows.
+  const int64_t scratch = SizesOf(model.weights()).max_elems * 4;
+  return static_cast<int64_t>(free_bytes) - weights - activations - logits - scratch -
+         kMemoryReserveBytes;
+}
+
+Result<std::unique_ptr<Executor>> CreateCudaExecutor(const Model& model,
+                                                     const CudaExecutorOptions& options,
+                                                     const std::function<void(double)>& progress) {
+  TIDAL_RETURN_IF_ERROR(CheckDevice(model, options));
+  auto executor = std::make_unique<CudaExecutor>(model, options);
+  TIDAL_RETURN_IF_ERROR(executor->Allocate(model, progress));
+  return std::unique_ptr<Executor>(std::move(executor));
+}
+
+}  // namespace tidal
