@@ -35,8 +35,13 @@ F16_FIELDS = {
     Type.Q4_K: [0, 2],
     Type.Q5_K: [0, 2],
     Type.Q6_K: [208],
+    Type.Q5_1: [0, 2],
+    Type.Q2_K: [80, 82],
+    Type.Q3_K: [108],
+    Type.IQ4_NL: [0],
+    Type.IQ4_XS: [0],
 }
-QUANTISED_BY_PACKAGE = [Type.Q4_0, Type.Q4_1, Type.Q5_0, Type.Q8_0]
+QUANTISED_BY_PACKAGE = [Type.Q4_0, Type.Q4_1, Type.Q5_0, Type.Q8_0, Type.Q5_1]
 # Zeros of both signs, the smallest and the largest subnormal, one, a third, and the largest of both signs.
 EXTREME_F16 = [0x0000, 0x8000, 0x0001, 0x03FF, 0x3C00, 0x3555, 0x7BFF, 0xFBFF]
 

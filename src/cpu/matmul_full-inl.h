@@ -210,6 +210,8 @@ static void FullMatMul(const MatMulTask& task) {
       return FullTiles<PackedType::kQ5_K>(task);
     case PackedType::kQ6_K:
       return FullTiles<PackedType::kQ6_K>(task);
+    case PackedType::kQ5_1:
+      return FullTiles<PackedType::kQ5_1>(task);
   }
 }
 

@@ -412,6 +412,8 @@ static void QuantizedMatMul(const MatMulTask& task) {
       return QuantizedTiles<PackedType::kQ5_K>(task);
     case PackedType::kQ6_K:
       return QuantizedTiles<PackedType::kQ6_K>(task);
+    case PackedType::kQ5_1:
+      return QuantizedTiles<PackedType::kQ5_1>(task);
     case PackedType::kF32:
     case PackedType::kF16:
     case PackedType::kBF16:

@@ -70,6 +70,7 @@ class BlockMaker {
   void Make(BlockQ4_0& b) { b.d = Scale(), Fill(b.qs); }
   void Make(BlockQ4_1& b) { b.d = Scale(), b.m = Scale(), Fill(b.qs); }
   void Make(BlockQ5_0& b) { b.d = Scale(), Fill(b.qh), Fill(b.qs); }
+  void Make(BlockQ5_1& b) { b.d = Scale(), b.m = Scale(), Fill(b.qh), Fill(b.qs); }
   void Make(BlockQ8_0& b) {
     b.d = Scale();
     for (int8_t& q : b.qs) q = static_cast<int8_t>(Byte(-128, 127));
@@ -161,6 +162,13 @@ inline TestMatrix MakeTestMatrix(DType dtype, int64_t rows, int64_t cols, uint32
     case DType::kQ6_K:
       m.bytes = MakeBlocks<BlockQ6_K>(maker, blocks);
       break;
+    case DType::kQ5_1:
+      m.bytes = MakeBlocks<BlockQ5_1>(maker, blocks);
+      floor = WithoutCodes<BlockQ5_1>(m.bytes, offsetof(BlockQ5_1, qh),
+                                      sizeof(BlockQ5_1::qh) + sizeof(BlockQ5_1::qs));
+      break;
+    default:
+      TIDAL_CHECK(false, "{} is not packed as it is", NameOf(dtype));
   }
   m.values.resize(static_cast<size_t>(count));
   DequantizeRow(dtype, m.bytes.data(), m.values.data(), count);
@@ -171,7 +179,8 @@ inline TestMatrix MakeTestMatrix(DType dtype, int64_t rows, int64_t cols, uint32
 
 inline constexpr DType kAllDTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16, DType::kQ4_0,
                                        DType::kQ4_1, DType::kQ5_0, DType::kQ8_0, DType::kQ4_K,
-                                       DType::kQ5_K, DType::kQ6_K};
+                                       DType::kQ5_K, DType::kQ6_K, DType::kQ5_1};
+static_assert(std::size(kAllDTypes) == kNumKeptDTypes);
 
 }  // namespace tidal
 

@@ -19,12 +19,13 @@
 //   8 bits  512 bytes   byte (s*16+r)*4+t, s in 0..7: q[r][4s+t]
 // The scales of a unit, each an array [kRowTile] (d and m are f16 bits):
 //   Q4_0, Q5_0, Q8_0    d                                      x = d * (q - 8, 16, 128)
-//   Q4_1                d, m                                   x = d * q + m
+//   Q4_1, Q5_1          d, m                                   x = d * q + m
 //   Q4_K, Q5_K          d, -dmin, per group u8 scale, u8 min   x = d * scale * q - dmin * min
 //   Q6_K                d, per 16 columns s8 scale, 32 unused  x = d * scale * (q - 32)
 //                       bytes
-// All of it is exactly what the file holds. It takes the file's size, plus 2.8 % for Q4_K, 2.3 %
-// for Q5_K (the 6-bit scales are widened to bytes), 1 % for Q6_K and what fills up the last tile.
+// All of it is exactly what the file holds, or what a rarer type is widened to. It takes the file's
+// size, plus 2.8 % for Q4_K, 2.3 % for Q5_K (the 6-bit scales are widened to bytes), 1 % for Q6_K
+// and what fills up the last tile.
 //
 // Only C headers here: the file is compiled with each ISA's flags.
 #ifndef TIDAL_CPU_PACKED_LAYOUT_H_
@@ -39,7 +40,8 @@ inline constexpr int kGroupCols = 32;
 inline constexpr int kStepBytes = 64;      // 16 rows x 4 columns
 inline constexpr int kTileAlignment = 64;  // of a tile's first byte, where the matrix has it
 
-// DType without its header, which needs the C++ library. Same order.
+// The types of DType that weights are kept as, without its header, which needs the C++ library.
+// Same order.
 enum class PackedType : uint8_t {
   kF32,
   kF16,
@@ -50,9 +52,10 @@ enum class PackedType : uint8_t {
   kQ8_0,
   kQ4_K,
   kQ5_K,
-  kQ6_K
+  kQ6_K,
+  kQ5_1
 };
-inline constexpr int kNumPackedTypes = 10;
+inline constexpr int kNumPackedTypes = 11;
 
 enum class ScaleLayout : uint8_t { kNone, kSymmetric, kAffine, kSuperAffine, kSuperSymmetric };
 
@@ -86,6 +89,8 @@ static constexpr PackedTraits TraitsOf(PackedType type) {
       return {5, 0, ScaleLayout::kSuperAffine};
     case PackedType::kQ6_K:
       return {6, 32, ScaleLayout::kSuperSymmetric};
+    case PackedType::kQ5_1:
+      return {5, 0, ScaleLayout::kAffine};
   }
   return {};
 }

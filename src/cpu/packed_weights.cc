@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <vector>
 
 #include "base/check.h"
 #include "base/math.h"
 #include "quant/quant_blocks.h"
+#include "quant/widen.h"
 
 namespace tidal {
 namespace {
@@ -15,7 +17,8 @@ static_assert(static_cast<int>(PackedType::kF32) == static_cast<int>(DType::kF32
               static_cast<int>(PackedType::kQ4_0) == static_cast<int>(DType::kQ4_0) &&
               static_cast<int>(PackedType::kQ8_0) == static_cast<int>(DType::kQ8_0) &&
               static_cast<int>(PackedType::kQ6_K) == static_cast<int>(DType::kQ6_K) &&
-              kNumPackedTypes == kNumDTypes);
+              static_cast<int>(PackedType::kQ5_1) == static_cast<int>(DType::kQ5_1) &&
+              kNumPackedTypes == kNumKeptDTypes);
 
 // Work on codes is done on four columns at a time, in the bytes of a word.
 constexpr uint32_t kLowNibbles = 0x0f0f0f0f;
@@ -80,8 +83,9 @@ void PackBlock(const BlockQ4_1& block, uint8_t* scales, uint8_t* codes, int row)
   StoreHalf(scales + kRowTile * 2, row, block.m);
 }
 
-template <>
-void PackBlock(const BlockQ5_0& block, uint8_t* scales, uint8_t* codes, int row) {
+// The codes of a Q5_0 or Q5_1 block.
+template <typename Block>
+void PackFiveBitCodes(const Block& block, uint8_t* codes, int row) {
   uint32_t words[kStepsPerGroup];
   SplitNibbles(block.qs, words);
   const uint32_t high = Load32(block.qh);
@@ -91,7 +95,19 @@ void PackBlock(const BlockQ5_0& block, uint8_t* scales, uint8_t* codes, int row)
     fifth[s] = (((high >> (4 * s)) & 15) * 0x00204081) & 0x01010101;
   StoreNibbles(codes, row, words);
   StoreFifthBits(codes, row, fifth);
+}
+
+template <>
+void PackBlock(const BlockQ5_0& block, uint8_t* scales, uint8_t* codes, int row) {
+  PackFiveBitCodes(block, codes, row);
   StoreHalf(scales, row, block.d);
+}
+
+template <>
+void PackBlock(const BlockQ5_1& block, uint8_t* scales, uint8_t* codes, int row) {
+  PackFiveBitCodes(block, codes, row);
+  StoreHalf(scales, row, block.d);
+  StoreHalf(scales + kRowTile * 2, row, block.m);
 }
 
 template <>
@@ -232,12 +248,23 @@ void PackTile(PackedType type, const Source& from, int64_t tile, uint8_t* dest) 
       return PackQuantizedTile<BlockQ5_K>(type, from, tile, dest);
     case PackedType::kQ6_K:
       return PackQuantizedTile<BlockQ6_K>(type, from, tile, dest);
+    case PackedType::kQ5_1:
+      return PackQuantizedTile<BlockQ5_1>(type, from, tile, dest);
   }
+}
+
+// The rows of one tile of a matrix of a rarer type, widened into `buffer`.
+Source WidenTile(DType dtype, const Source& from, int64_t tile, std::vector<std::byte>* buffer) {
+  const int64_t first = tile * kRowTile;
+  const int64_t rows = std::min<int64_t>(kRowTile, from.rows - first);
+  buffer->resize(static_cast<size_t>(BytesOf(KeptAs(dtype), rows * from.cols)));
+  WidenRow(dtype, from.data + first * BytesOf(dtype, from.cols), buffer->data(), rows * from.cols);
+  return {buffer->data(), rows, from.cols};
 }
 
 }  // namespace
 
-PackedType PackedTypeOf(DType dtype) { return static_cast<PackedType>(dtype); }
+PackedType PackedTypeOf(DType dtype) { return static_cast<PackedType>(KeptAs(dtype)); }
 
 int64_t PackedBytes(DType dtype, int64_t rows, int64_t cols) {
   return CeilDiv(rows, kRowTile) * TileBytes(PackedTypeOf(dtype), cols);
@@ -246,8 +273,8 @@ int64_t PackedBytes(DType dtype, int64_t rows, int64_t cols) {
 PackedMatrix Pack(DType dtype, int64_t rows, int64_t cols, const std::byte* data, std::byte* dest,
                   ThreadPool& pool) {
   const PackedType type = PackedTypeOf(dtype);
-  TIDAL_CHECK(rows >= 1 && cols >= 1 && cols % UnitCols(type) == 0, "{} [{}, {}]", NameOf(dtype),
-              rows, cols);
+  TIDAL_CHECK(rows >= 1 && cols >= 1 && cols % InfoOf(dtype).quant_block_size == 0, "{} [{}, {}]",
+              NameOf(dtype), rows, cols);
   TIDAL_CHECK(reinterpret_cast<uintptr_t>(dest) % kTileAlignment == 0, "dest is not aligned");
   const PackedMatrix matrix = {type, rows, cols, dest};
   const Source from = {data, rows, cols};
@@ -255,8 +282,15 @@ PackedMatrix Pack(DType dtype, int64_t rows, int64_t cols, const std::byte* data
   constexpr int64_t kBytesAtOnce = 256 << 10;
   const int64_t grain = std::max<int64_t>(1, kBytesAtOnce / tile_bytes);
   pool.ParallelFor(matrix.num_tiles(), grain, [&](int64_t begin, int64_t end, int) {
-    for (int64_t tile = begin; tile < end; ++tile)
-      PackTile(type, from, tile, reinterpret_cast<uint8_t*>(dest) + tile * tile_bytes);
+    std::vector<std::byte> buffer;
+    for (int64_t tile = begin; tile < end; ++tile) {
+      auto* const to = reinterpret_cast<uint8_t*>(dest) + tile * tile_bytes;
+      if (KeptAs(dtype) == dtype) {
+        PackTile(type, from, tile, to);
+      } else {
+        PackTile(type, WidenTile(dtype, from, tile, &buffer), 0, to);
+      }
+    }
   });
   return matrix;
 }

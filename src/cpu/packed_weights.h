@@ -24,15 +24,17 @@ struct PackedMatrix {
   int64_t bytes() const { return num_tiles() * tile_bytes(); }
 };
 
+// That of KeptAs(dtype).
 PackedType PackedTypeOf(DType dtype);
 
 // Bytes of a packed [rows, cols], a multiple of kTileAlignment. REQUIRES: rows, cols >= 1, cols a
 // multiple of the type's block, and the unpacked size fits int64 sixteen times.
 int64_t PackedBytes(DType dtype, int64_t rows, int64_t cols);
 
-// Packs row-major `data`, as a GGUF file has it (any alignment), into dest. `data` is not needed
-// afterwards: its pages can be dropped. Uses every thread of the pool; one caller at a time.
-// REQUIRES: dest has PackedBytes bytes, aligned to kTileAlignment.
+// Packs row-major `data`, as a GGUF file has it (any alignment), into dest; rarer types are widened
+// on the way, sixteen rows at a time in each thread. `data` is not needed afterwards: its pages can
+// be dropped. Uses every thread of the pool; one caller at a time. REQUIRES: dest has PackedBytes
+// bytes, aligned to kTileAlignment.
 PackedMatrix Pack(DType dtype, int64_t rows, int64_t cols, const std::byte* data, std::byte* dest,
                   ThreadPool& pool);
 

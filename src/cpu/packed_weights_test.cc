@@ -4,6 +4,7 @@
 
 #include "cpu/aligned_buffer.h"
 #include "cpu/matmul_test_util.h"
+#include "quant/widen.h"
 
 namespace tidal {
 namespace {
@@ -41,6 +42,7 @@ class PackedReader {
       case PackedType::kQ8_0:
         return Half(scales, r) * float(code - 128);
       case PackedType::kQ4_1:
+      case PackedType::kQ5_1:
         return Half(scales, r) * float(code) + Half(scales, 16 + r);
       case PackedType::kQ4_K:
       case PackedType::kQ5_K: {
@@ -58,6 +60,7 @@ class PackedReader {
   int ScaleBytes() const {
     switch (m_.type) {
       case PackedType::kQ4_1:
+      case PackedType::kQ5_1:
         return 64;
       case PackedType::kQ4_K:
       case PackedType::kQ5_K:
@@ -110,6 +113,27 @@ TEST(PackTest, EveryElementIsWhatTheFileHolds) {
           for (int64_t c = 0; c < cols; ++c) ASSERT_EQ(reader.At(r, c), 0.0f) << r << ", " << c;
         }
       }
+    }
+  }
+}
+
+TEST(PackTest, RarerTypesArePackedAsWhatTheyAreWidenedTo) {
+  ThreadPool pool(2);
+  std::mt19937 random(5);
+  for (DType dtype : {DType::kQ2_K, DType::kQ3_K, DType::kIQ4_NL, DType::kIQ4_XS}) {
+    for (int64_t rows : {1, 16, 37}) {
+      const int64_t cols = 512;
+      SCOPED_TRACE(testing::Message() << NameOf(dtype) << " " << rows);
+      std::vector<std::byte> file(size_t(BytesOf(dtype, rows * cols)));
+      for (std::byte& byte : file) byte = std::byte(random());
+      std::vector<std::byte> widened(size_t(BytesOf(KeptAs(dtype), rows * cols)));
+      WidenRow(dtype, file.data(), widened.data(), rows * cols);
+      const int64_t bytes = PackedBytes(dtype, rows, cols);
+      EXPECT_EQ(bytes, PackedBytes(KeptAs(dtype), rows, cols));
+      const TestMemory found(bytes), expected(bytes);
+      EXPECT_EQ(Pack(dtype, rows, cols, file.data(), found.data(), pool).bytes(), bytes);
+      Pack(KeptAs(dtype), rows, cols, widened.data(), expected.data(), pool);
+      EXPECT_EQ(std::memcmp(found.data(), expected.data(), size_t(bytes)), 0);
     }
   }
 }

@@ -75,8 +75,9 @@ void AppendConfig(const Model& model, std::string* out) {
 void AppendMemory(const Model& model, int64_t context_tokens, std::string* out) {
   *out += fmt::format("\nweights: {}\n", BytesText(model.weight_bytes()));
   for (const WeightTypeBytes& weights : WeightBytesByType(model)) {
-    *out += fmt::format("  {:<8} {:>4} tensors  {}\n", weights.type, weights.num_tensors,
-                        BytesText(weights.bytes));
+    *out += fmt::format("  {:<8} {:>4} tensors  {}{}\n", weights.type, weights.num_tensors,
+                        BytesText(weights.bytes),
+                        weights.kept_as == weights.type ? "" : ", kept as " + weights.kept_as);
   }
   *out += fmt::format("\nkey-value cache for a context of {} tokens:\n", context_tokens);
   for (const CacheMemory& memory : CacheMemoryOf(model.config(), context_tokens)) {
@@ -182,9 +183,9 @@ std::vector<WeightTypeBytes> WeightBytesByType(const Model& model) {
     const std::string name = NameOf(view.dtype);
     auto found = std::find_if(types.begin(), types.end(),
                               [&](const WeightTypeBytes& t) { return t.type == name; });
-    if (found == types.end()) found = types.insert(types.end(), {name});
+    if (found == types.end()) found = types.insert(types.end(), {name, NameOf(KeptAs(view.dtype))});
     found->num_tensors += 1;
-    found->bytes += view.bytes();
+    found->bytes += view.kept_bytes();
   });
   return types;
 }
@@ -210,8 +211,10 @@ Result<std::string> DescribeModelJson(const Model& model, int64_t context_tokens
   json["weight_bytes"] = model.weight_bytes();
   Json& types = json["weights_by_type"] = Json::array();
   for (const WeightTypeBytes& weights : WeightBytesByType(model)) {
-    types.push_back(
-        {{"type", weights.type}, {"num_tensors", weights.num_tensors}, {"bytes", weights.bytes}});
+    types.push_back({{"type", weights.type},
+                     {"kept_as", weights.kept_as},
+                     {"num_tensors", weights.num_tensors},
+                     {"bytes", weights.bytes}});
   }
   json["context_tokens"] = tokens;
   Json& cache = json["cache"] = Json::array();

@@ -20,9 +20,10 @@ struct CacheMemory {
 };
 
 struct WeightTypeBytes {
-  std::string type;  // "Q4_1"
+  std::string type;     // "IQ4_NL"
+  std::string kept_as;  // "Q8_0"; the same as `type` where it is not widened
   int64_t num_tensors = 0;
-  int64_t bytes = 0;
+  int64_t bytes = 0;  // as kept in memory
 };
 
 // Per token 2 * num_layers * num_kv_heads * head_dim elements; q8_0 adds an f16 scale for every 32
@@ -39,10 +40,9 @@ std::vector<WeightTypeBytes> WeightBytesByType(const Model& model);
 Result<std::string> DescribeModel(const Model& model, int64_t context_tokens);
 // The same as one JSON object of one line: path, format, gguf_version (of a GGUF file), num_files,
 // file_bytes, model_hash, model {...}, metadata [{key, type, count, value}], tensors [{name, type,
-// shape, bytes}], num_parameters, weight_bytes, weights_by_type [{type, num_tensors, bytes}],
-// context_tokens, cache
-// [{type, bytes_per_token, total_bytes}]. `bytes` of a tensor is null where its type is not known;
-// `value` is shortened as GgufEntry::text is.
+// shape, bytes}], num_parameters, weight_bytes, weights_by_type [{type, kept_as, num_tensors,
+// bytes}], context_tokens, cache [{type, bytes_per_token, total_bytes}]. `bytes` of a tensor is
+// null where its type is not known; `value` is shortened as GgufEntry::text is.
 Result<std::string> DescribeModelJson(const Model& model, int64_t context_tokens);
 
 // Metadata and tensors alone, for a file or a folder that is no model this program runs.

@@ -103,7 +103,29 @@ TEST(DescribeTest, JsonHasEverything) {
   EXPECT_EQ(json["weights_by_type"][0]["type"], "Q8_0");
   EXPECT_EQ(json["weights_by_type"][0]["num_tensors"], 1 + 3 * 7);
   EXPECT_EQ(json["weights_by_type"][1],
-            (Json{{"type", "F32"}, {"num_tensors", 7}, {"bytes", 7 * 64 * 4}}));
+            (Json{{"type", "F32"}, {"kept_as", "F32"}, {"num_tensors", 7}, {"bytes", 7 * 64 * 4}}));
+}
+
+TEST(DescribeTest, RarerTypesCountAsTheyAreKept) {
+  TestModelSpec spec = Spec();
+  spec.num_layers = 1;
+  GgufWriter writer = BuildRandomModel(spec);
+  ASSERT_TRUE(writer.RemoveTensor("blk.0.attn_output.weight"));
+  const auto bytes = static_cast<size_t>(BytesOf(DType::kIQ4_NL, 64 * 64));
+  writer.AddTensor("blk.0.attn_output.weight", InfoOf(DType::kIQ4_NL).ggml_type, {64, 64},
+                   std::vector<std::byte>(bytes));
+  const Result<Model> model = OpenWith(&Model::Load, writer);
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  EXPECT_EQ(model->weights().layers[0].attn_output.dtype, DType::kIQ4_NL);
+  EXPECT_EQ(model->weight_bytes(),
+            (*OpenWith(&Model::Load, BuildRandomModel(spec))).weight_bytes());
+  const Json json = Json::parse(*DescribeModelJson(*model, 100));
+  EXPECT_THAT(json["weights_by_type"],
+              testing::Contains(Json{{"type", "IQ4_NL"},
+                                     {"kept_as", "Q8_0"},
+                                     {"num_tensors", 1},
+                                     {"bytes", BytesOf(DType::kQ8_0, 64 * 64)}}));
+  EXPECT_THAT(*DescribeModel(*model, 0), HasSubstr("kept as Q8_0"));
 }
 
 TEST(DescribeTest, TextHasEverything) {

@@ -67,7 +67,7 @@ int64_t Model::num_parameters() const {
 
 int64_t Model::weight_bytes() const {
   int64_t bytes = 0;
-  ForEachWeight([&](const TensorView& view) { bytes += view.bytes(); });
+  ForEachWeight([&](const TensorView& view) { bytes += view.kept_bytes(); });
   return bytes;
 }
 

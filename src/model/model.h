@@ -55,6 +55,8 @@ struct TensorView {
   const std::byte* data = nullptr;
   bool present() const { return data != nullptr; }
   int64_t bytes() const { return BytesOf(dtype, rows * cols); }
+  // As weights are kept in memory: rarer types are widened (KeptAs).
+  int64_t kept_bytes() const { return BytesOf(KeptAs(dtype), rows * cols); }
 };
 
 struct LayerWeights {
@@ -112,7 +114,9 @@ class Model {
   template <typename Visit>
   void ForEachWeight(const Visit& visit) const;
   int64_t num_parameters() const;
-  int64_t weight_bytes() const;  // of all tensors that are used, once each
+  // Of all tensors that are used, once each, as they are kept in memory (an embedding that is not
+  // the output too stays in the file, but counts as the others).
+  int64_t weight_bytes() const;
 
  private:
   Model();

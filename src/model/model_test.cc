@@ -191,7 +191,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, EveryShapeTest,
                                           testing::Values(DType::kF32, DType::kF16, DType::kBF16,
                                                           DType::kQ4_0, DType::kQ4_1, DType::kQ5_0,
                                                           DType::kQ8_0, DType::kQ4_K, DType::kQ5_K,
-                                                          DType::kQ6_K)),
+                                                          DType::kQ6_K, DType::kQ5_1)),
                          [](const auto& test) {
                            return fmt::format("{}_{}", std::get<0>(test.param),
                                               NameOf(std::get<1>(test.param)));
@@ -579,9 +579,9 @@ TEST(ModelWeightsTest, WrongShapesNameBothShapes) {
 TEST(ModelWeightsTest, WrongTypesAreNamed) {
   ExpectError(LoadChanged({},
                           [](GgufWriter* w) {
-                            ReplaceTensor(w, "blk.0.attn_k.weight", 10, {64, 32}, 8192);
+                            ReplaceTensor(w, "blk.0.attn_k.weight", 18, {64, 32}, 8192);
                           }),
-              StatusCode::kUnsupported, {"blk.0.attn_k.weight", "Q2_K", "Q4_0"});
+              StatusCode::kUnsupported, {"blk.0.attn_k.weight", "IQ3_XXS", "Q4_0"});
   ExpectError(LoadChanged({},
                           [](GgufWriter* w) {
                             ReplaceTensor(w, "blk.0.attn_k.weight", 0xffffffff, {64, 32}, 8192);

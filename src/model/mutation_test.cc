@@ -74,7 +74,8 @@ void ReadEverything(const Model& model) {
     EXPECT_EQ(entry.text.find('\n'), std::string::npos);
   EXPECT_EQ(ModelHash(*model.gguf()).size(), 64u);
   EXPECT_GT(model.num_parameters(), 0);
-  EXPECT_LE(model.weight_bytes(), static_cast<int64_t>(model.gguf()->file_bytes()) * 2);
+  // Q2_K, of 2.6 bits, is kept as F16.
+  EXPECT_LE(model.weight_bytes(), static_cast<int64_t>(model.gguf()->file_bytes()) * 7);
 }
 
 class MutationTest : public testing::Test {

@@ -23,6 +23,11 @@ constexpr DTypeInfo kInfos[] = {
     {"Q4_K", 12, kSuperBlockSize, sizeof(BlockQ4_K)},
     {"Q5_K", 13, kSuperBlockSize, sizeof(BlockQ5_K)},
     {"Q6_K", 14, kSuperBlockSize, sizeof(BlockQ6_K)},
+    {"Q5_1", 7, kQuantBlockSize, sizeof(BlockQ5_1)},
+    {"Q2_K", 10, kSuperBlockSize, sizeof(BlockQ2_K)},
+    {"Q3_K", 11, kSuperBlockSize, sizeof(BlockQ3_K)},
+    {"IQ4_NL", 20, kQuantBlockSize, sizeof(BlockIQ4_NL)},
+    {"IQ4_XS", 23, kSuperBlockSize, sizeof(BlockIQ4_XS)},
 };
 static_assert(std::size(kInfos) == kNumDTypes);
 
@@ -32,10 +37,9 @@ struct ForeignType {
   const char* name;
 };
 constexpr ForeignType kForeignTypes[] = {
-    {7, "Q5_1"},    {9, "Q8_1"},     {10, "Q2_K"},  {11, "Q3_K"},   {15, "Q8_K"},  {16, "IQ2_XXS"},
-    {17, "IQ2_XS"}, {18, "IQ3_XXS"}, {19, "IQ1_S"}, {20, "IQ4_NL"}, {21, "IQ3_S"}, {22, "IQ2_S"},
-    {23, "IQ4_XS"}, {24, "I8"},      {25, "I16"},   {26, "I32"},    {27, "I64"},   {28, "F64"},
-    {29, "IQ1_M"},  {34, "TQ1_0"},   {35, "TQ2_0"}, {39, "MXFP4"},
+    {9, "Q8_1"},   {15, "Q8_K"},  {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"}, {19, "IQ1_S"},
+    {21, "IQ3_S"}, {22, "IQ2_S"}, {24, "I8"},      {25, "I16"},    {26, "I32"},     {27, "I64"},
+    {28, "F64"},   {29, "IQ1_M"}, {34, "TQ1_0"},   {35, "TQ2_0"},  {39, "MXFP4"},
 };
 
 // The dequantisers below keep the order of operations that the format's definition has, so that
@@ -59,16 +63,30 @@ void Dequantize(const BlockQ4_1& block, float* x) {
   }
 }
 
-void Dequantize(const BlockQ5_0& block, float* x) {
-  const float d = F16ToF32(block.d);
+// The 32 codes of a Q5_0 or Q5_1 block.
+template <typename Block>
+void FiveBitCodes(const Block& block, int codes[kQuantBlockSize]) {
   uint32_t high = 0;
   std::memcpy(&high, block.qh, sizeof(high));
   for (int i = 0; i < kQuantBlockSize / 2; ++i) {
-    const int low_q = (block.qs[i] & 15) | static_cast<int>(((high >> i) & 1u) << 4);
-    const int high_q = (block.qs[i] >> 4) | static_cast<int>(((high >> (i + 16)) & 1u) << 4);
-    x[i] = static_cast<float>(low_q - 16) * d;
-    x[i + 16] = static_cast<float>(high_q - 16) * d;
+    codes[i] = (block.qs[i] & 15) | static_cast<int>(((high >> i) & 1u) << 4);
+    codes[i + 16] = (block.qs[i] >> 4) | static_cast<int>(((high >> (i + 16)) & 1u) << 4);
   }
+}
+
+void Dequantize(const BlockQ5_0& block, float* x) {
+  const float d = F16ToF32(block.d);
+  int codes[kQuantBlockSize];
+  FiveBitCodes(block, codes);
+  for (int i = 0; i < kQuantBlockSize; ++i) x[i] = static_cast<float>(codes[i] - 16) * d;
+}
+
+void Dequantize(const BlockQ5_1& block, float* x) {
+  const float d = F16ToF32(block.d);
+  const float m = F16ToF32(block.m);
+  int codes[kQuantBlockSize];
+  FiveBitCodes(block, codes);
+  for (int i = 0; i < kQuantBlockSize; ++i) x[i] = static_cast<float>(codes[i]) * d + m;
 }
 
 void Dequantize(const BlockQ8_0& block, float* x) {
@@ -120,6 +138,41 @@ void Dequantize(const BlockQ6_K& block, float* x) {
   }
 }
 
+void Dequantize(const BlockQ2_K& block, float* x) {
+  for (int e = 0; e < kSuperBlockSize; ++e) {
+    const uint8_t packed = block.scales[e / 16];
+    const float scale = F16ToF32(block.d) * static_cast<float>(packed & 15);
+    const float min = F16ToF32(block.dmin) * static_cast<float>(packed >> 4);
+    x[e] = scale * static_cast<float>(LowTwoBits(block.qs, e)) - min;
+  }
+}
+
+void Dequantize(const BlockQ3_K& block, float* x) {
+  for (int e = 0; e < kSuperBlockSize; ++e) {
+    const float scale = F16ToF32(block.d) * static_cast<float>(ScaleOf(block, e / 16));
+    x[e] = scale * static_cast<float>(CodeOf(block, e) - 4);
+  }
+}
+
+// 32 elements of IQ4_NL or IQ4_XS.
+void DequantizeIq4(const uint8_t* qs, float scale, float* x) {
+  for (int i = 0; i < kQuantBlockSize / 2; ++i) {
+    x[i] = scale * static_cast<float>(kIq4Values[qs[i] & 15]);
+    x[i + 16] = scale * static_cast<float>(kIq4Values[qs[i] >> 4]);
+  }
+}
+
+void Dequantize(const BlockIQ4_NL& block, float* x) {
+  DequantizeIq4(block.qs, F16ToF32(block.d), x);
+}
+
+void Dequantize(const BlockIQ4_XS& block, float* x) {
+  for (int g = 0; g < kSuperBlockSize / 32; ++g) {
+    const float scale = F16ToF32(block.d) * static_cast<float>(ScaleOf(block, g));
+    DequantizeIq4(block.qs + 16 * g, scale, x + 32 * g);
+  }
+}
+
 template <typename Block>
 void DequantizeBlocks(const std::byte* src, float* dst, int64_t n, int64_t quant_block_size) {
   for (int64_t done = 0; done < n; done += quant_block_size) {
@@ -142,6 +195,20 @@ void WidenHalves(const std::byte* src, float* dst, int64_t n, Convert convert) {
 }  // namespace
 
 const DTypeInfo& InfoOf(DType dtype) { return kInfos[static_cast<size_t>(dtype)]; }
+
+DType KeptAs(DType dtype) {
+  switch (dtype) {
+    case DType::kQ3_K:
+      return DType::kQ6_K;
+    case DType::kIQ4_NL:
+    case DType::kIQ4_XS:
+      return DType::kQ8_0;
+    case DType::kQ2_K:
+      return DType::kF16;
+    default:
+      return dtype;
+  }
+}
 
 int64_t BytesOf(DType dtype, int64_t elements) {
   const DTypeInfo& info = InfoOf(dtype);
@@ -198,6 +265,16 @@ void DequantizeRow(DType dtype, const void* src, float* dst, int64_t n) {
       return DequantizeBlocks<BlockQ5_K>(bytes, dst, n, size);
     case DType::kQ6_K:
       return DequantizeBlocks<BlockQ6_K>(bytes, dst, n, size);
+    case DType::kQ5_1:
+      return DequantizeBlocks<BlockQ5_1>(bytes, dst, n, size);
+    case DType::kQ2_K:
+      return DequantizeBlocks<BlockQ2_K>(bytes, dst, n, size);
+    case DType::kQ3_K:
+      return DequantizeBlocks<BlockQ3_K>(bytes, dst, n, size);
+    case DType::kIQ4_NL:
+      return DequantizeBlocks<BlockIQ4_NL>(bytes, dst, n, size);
+    case DType::kIQ4_XS:
+      return DequantizeBlocks<BlockIQ4_XS>(bytes, dst, n, size);
   }
 }
 

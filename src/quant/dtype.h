@@ -7,11 +7,9 @@
 #include <string>
 
 #include "base/status.h"
+#include "quant/dtype_enum.h"
 
 namespace tidal {
-
-enum class DType : uint8_t { kF32, kF16, kBF16, kQ4_0, kQ4_1, kQ5_0, kQ8_0, kQ4_K, kQ5_K, kQ6_K };
-inline constexpr int kNumDTypes = 10;
 
 struct DTypeInfo {
   const char* name;           // as GGUF tools print it: "F32", "Q4_K"
@@ -21,6 +19,9 @@ struct DTypeInfo {
 };
 
 const DTypeInfo& InfoOf(DType dtype);
+// The type that matrices of a rarer type are widened to when they are loaded (quant/widen.h); the
+// type itself for the others.
+DType KeptAs(DType dtype);
 inline const char* NameOf(DType dtype) { return InfoOf(dtype).name; }
 
 // Bytes of `elements` consecutive elements. REQUIRES: a multiple of the block size, no overflow

@@ -16,7 +16,7 @@ namespace tidal {
 static_assert(std::endian::native == std::endian::little,
               "blocks are used as the file stores them");
 
-inline constexpr int kQuantBlockSize = 32;   // elements of a Q4_0, Q4_1, Q5_0 or Q8_0 block
+inline constexpr int kQuantBlockSize = 32;   // elements of a block of the types with one scale
 inline constexpr int kSuperBlockSize = 256;  // elements of a K-quant block
 inline constexpr int kKScaleBytes = 12;      // 8 scales and 8 minima of 6 bits: see UnpackKScales
 
@@ -51,6 +51,19 @@ struct BlockQ5_0 {
 };
 static_assert(sizeof(BlockQ5_0) == 22 && alignof(BlockQ5_0) == 2);
 
+// 32 elements, 6 bits each: x = d * q + m, 0 <= q <= 31.
+//   byte  0..1   d
+//   byte  2..3   m
+//   byte  4..7   the fifth bits, as in Q5_0
+//   byte  8..23  byte 8+i: low nibble the low bits of q[i], high nibble those of q[i+16]
+struct BlockQ5_1 {
+  uint16_t d;
+  uint16_t m;
+  uint8_t qh[4];
+  uint8_t qs[kQuantBlockSize / 2];
+};
+static_assert(sizeof(BlockQ5_1) == 24 && alignof(BlockQ5_1) == 2);
+
 // 32 elements, 8.5 bits each: x = d * q, -128 <= q <= 127.
 //   byte  0..1   d
 //   byte  2..33  q[0] .. q[31]
@@ -59,6 +72,65 @@ struct BlockQ8_0 {
   int8_t qs[kQuantBlockSize];
 };
 static_assert(sizeof(BlockQ8_0) == 34 && alignof(BlockQ8_0) == 2);
+
+// The values that the codes of IQ4_NL and IQ4_XS stand for.
+inline constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                          1,    13,   25,  38,  53,  69,  89,  113};
+
+// 32 elements, 4.5 bits each: x = d * kIq4Values[q].
+//   byte  0..1   d
+//   byte  2..17  byte 2+i: low nibble q[i], high nibble q[i+16]
+struct BlockIQ4_NL {
+  uint16_t d;
+  uint8_t qs[kQuantBlockSize / 2];
+};
+static_assert(sizeof(BlockIQ4_NL) == 18 && alignof(BlockIQ4_NL) == 2);
+
+// 256 elements in 8 groups of 32, 4.25 bits each: x = d * (scale[g] - 32) * kIq4Values[q], with
+// 0 <= scale[g] <= 63 and g = i / 32.
+//   byte   0..1    d
+//   byte   2..3    bits 2g..2g+1 of this little-endian 16-bit number are bits 4..5 of scale[g]
+//   byte   4..7    byte 4+j: low nibble the low bits of scale[2j], high nibble those of scale[2j+1]
+//   byte   8..135  byte 8+16g+i: low nibble q of element 32g+i, high nibble q of element 32g+16+i
+struct BlockIQ4_XS {
+  uint16_t d;
+  uint16_t scales_h;
+  uint8_t scales_l[kSuperBlockSize / 64];
+  uint8_t qs[kSuperBlockSize / 2];
+};
+static_assert(sizeof(BlockIQ4_XS) == 136 && alignof(BlockIQ4_XS) == 2);
+
+// 256 elements in 16 groups of 16, 2.625 bits each: x = d * scale[g] * q - dmin * min[g], with
+// 0 <= q <= 3, 0 <= scale[g], min[g] <= 15 and g = i / 16.
+//   byte   0..15  byte g: low nibble scale[g], high nibble min[g]
+//   byte  16..79  two runs of 32 bytes, run h for elements 128h to 128h+127. For 0 <= i < 32, byte
+//                 16+32h+i: bits 0-1 q of element 128h+i,    bits 2-3 of element 128h+32+i,
+//                           bits 4-5 of element 128h+64+i,   bits 6-7 of element 128h+96+i
+//   byte  80..81  d
+//   byte  82..83  dmin
+struct BlockQ2_K {
+  uint8_t scales[kSuperBlockSize / 16];
+  uint8_t qs[kSuperBlockSize / 4];
+  uint16_t d;
+  uint16_t dmin;
+};
+static_assert(sizeof(BlockQ2_K) == 84 && alignof(BlockQ2_K) == 2);
+
+// 256 elements in 16 groups of 16, 3.4375 bits each: x = d * (scale[g] - 32) * (q - 4), with
+// 0 <= q <= 7, 0 <= scale[g] <= 63 and g = i / 16.
+//   byte    0..31   the third bits: bit k of byte i is bit 2 of q of element 32k+i
+//   byte   32..95   the low two bits, as in Q2_K
+//   byte   96..107  scale[16], 6 bits each, from these 12 bytes b: bits 0..3 are the low nibble of
+//                   b[g] for g < 8, else the high nibble of b[g-8]; bits 4..5 are bits
+//                   2*(g/4) .. 2*(g/4)+1 of b[8+g%4]
+//   byte  108..109  d
+struct BlockQ3_K {
+  uint8_t hmask[kSuperBlockSize / 8];
+  uint8_t qs[kSuperBlockSize / 4];
+  uint8_t scales[kKScaleBytes];
+  uint16_t d;
+};
+static_assert(sizeof(BlockQ3_K) == 110 && alignof(BlockQ3_K) == 2);
 
 // 256 elements in 8 groups of 32, 4.5 bits each: x = d * scale[g] * q - dmin * min[g], with
 // 0 <= q <= 15 and g = i / 32.
@@ -123,6 +195,26 @@ inline void UnpackKScales(const uint8_t packed[kKScaleBytes], uint8_t scales[8],
     scales[g + 4] = static_cast<uint8_t>((packed[g + 8] & 15) | ((packed[g] >> 6) << 4));
     mins[g + 4] = static_cast<uint8_t>((packed[g + 8] >> 4) | ((packed[g + 4] >> 6) << 4));
   }
+}
+
+// The two low bits of element e of a Q2_K or Q3_K block.
+inline int LowTwoBits(const uint8_t qs[kSuperBlockSize / 4], int e) {
+  return (qs[32 * (e / 128) + e % 32] >> (2 * (e / 32 % 4))) & 3;
+}
+
+// 0 to 7: the code of element e.
+inline int CodeOf(const BlockQ3_K& block, int e) {
+  return LowTwoBits(block.qs, e) | (((block.hmask[e % 32] >> (e / 32)) & 1) << 2);
+}
+
+// -32 to 31: the scale of group g, less 32.
+inline int ScaleOf(const BlockQ3_K& block, int g) {
+  const int low = g < 8 ? block.scales[g] & 15 : block.scales[g - 8] >> 4;
+  return (low | (((block.scales[8 + g % 4] >> (2 * (g / 4))) & 3) << 4)) - 32;
+}
+inline int ScaleOf(const BlockIQ4_XS& block, int g) {
+  const int low = (block.scales_l[g / 2] >> (4 * (g % 2))) & 15;
+  return (low | (((block.scales_h >> (2 * g)) & 3) << 4)) - 32;
 }
 
 }  // namespace tidal

@@ -48,18 +48,34 @@ void Quantize(const float* x, BlockQ4_1* block) {
   }
 }
 
+template <typename Block>
+void StoreFiveBitCodes(const int codes[kQuantBlockSize], Block* block) {
+  uint32_t fifth_bits = 0;
+  for (int i = 0; i < 16; ++i) {
+    block->qs[i] = static_cast<uint8_t>((codes[i] & 15) | ((codes[i + 16] & 15) << 4));
+    fifth_bits |= static_cast<uint32_t>(codes[i] >> 4) << i;
+    fifth_bits |= static_cast<uint32_t>(codes[i + 16] >> 4) << (i + 16);
+  }
+  std::memcpy(block->qh, &fifth_bits, sizeof(fifth_bits));
+}
+
 void Quantize(const float* x, BlockQ5_0* block) {
   block->d = F32ToF16(SignedPeak(x, kQuantBlockSize) / -16);
   const float d = F16ToF32(block->d);
-  uint32_t fifth_bits = 0;
-  for (int i = 0; i < 16; ++i) {
-    const int low = NearestCode(x[i], d, -16, 15) + 16;
-    const int high = NearestCode(x[i + 16], d, -16, 15) + 16;
-    block->qs[i] = static_cast<uint8_t>((low & 15) | ((high & 15) << 4));
-    fifth_bits |= static_cast<uint32_t>(low >> 4) << i;
-    fifth_bits |= static_cast<uint32_t>(high >> 4) << (i + 16);
-  }
-  std::memcpy(block->qh, &fifth_bits, sizeof(fifth_bits));
+  int codes[kQuantBlockSize];
+  for (int i = 0; i < kQuantBlockSize; ++i) codes[i] = NearestCode(x[i], d, -16, 15) + 16;
+  StoreFiveBitCodes(codes, block);
+}
+
+void Quantize(const float* x, BlockQ5_1* block) {
+  const auto [min, max] = std::minmax_element(x, x + kQuantBlockSize);
+  block->d = F32ToF16((*max - *min) / 31);
+  block->m = F32ToF16(*min);
+  const float d = F16ToF32(block->d);
+  const float m = F16ToF32(block->m);
+  int codes[kQuantBlockSize];
+  for (int i = 0; i < kQuantBlockSize; ++i) codes[i] = NearestCode(x[i] - m, d, 0, 31);
+  StoreFiveBitCodes(codes, block);
 }
 
 void Quantize(const float* x, BlockQ8_0* block) {
@@ -197,6 +213,13 @@ void QuantizeRow(DType dtype, const float* src, void* dst, int64_t n) {
       return QuantizeBlocks<BlockQ5_K>(src, bytes, n, size);
     case DType::kQ6_K:
       return QuantizeBlocks<BlockQ6_K>(src, bytes, n, size);
+    case DType::kQ5_1:
+      return QuantizeBlocks<BlockQ5_1>(src, bytes, n, size);
+    case DType::kQ2_K:
+    case DType::kQ3_K:
+    case DType::kIQ4_NL:
+    case DType::kIQ4_XS:
+      TIDAL_CHECK(false, "there is no quantiser for {}", NameOf(dtype));
   }
 }
 

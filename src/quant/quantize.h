@@ -10,9 +10,10 @@
 namespace tidal {
 
 // Packs n consecutive elements. Deterministic. With `range` the largest minus the smallest value of
-// a quant group, zero counted in, an element is off by at most about range / 2^bits. REQUIRES: n a
-// multiple of the block size; every src[i] finite and of a magnitude that f16 scales can carry (at
-// most 65504); dst holds BytesOf(dtype, n) bytes, any alignment.
+// a quant group, zero counted in, an element is off by at most about range / 2^bits. REQUIRES:
+// KeptAs(dtype)
+// == dtype; n a multiple of the block size; every src[i] finite and of a magnitude that f16 scales
+// can carry (at most 65504); dst holds BytesOf(dtype, n) bytes, any alignment.
 void QuantizeRow(DType dtype, const float* src, void* dst, int64_t n);
 
 }  // namespace tidal
