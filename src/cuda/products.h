@@ -9,55 +9,22 @@
 #include <cstdint>
 #include <cuda_runtime_api.h>
 #include <memory>
-#include <span>
 
 #include "base/status.h"
-#include "executor/options.h"
-#include "quant/dtype.h"
+#include "cuda/product_call.h"
+#include "executor/option_enums.h"
 
 namespace tidal {
 
-// A matrix [rows][cols] in device memory, packed as PackedBytesOnDevice says. Not owned.
-struct DeviceMatrix {
-  DType dtype = DType::kF32;
-  int64_t rows = 0;
-  int64_t cols = 0;
-  const uint8_t* data = nullptr;
-};
-
-// Bytes that a matrix takes on the device, 256-byte aligned.
+// Bytes that a matrix takes on the device, 256-byte aligned. REQUIRES, as everything here: a dtype
+// that weights are kept as (KeptAs).
 int64_t DeviceMatrixBytes(DType dtype, int64_t rows, int64_t cols);
-
-struct ProductJob {
-  const DeviceMatrix* weight = nullptr;
-  float* out = nullptr;  // [rows of x][out_stride]
-  int64_t out_stride = 0;
-  const float* bias = nullptr;  // [weight rows], device; null: none
-};
-
-enum class ProductOutput : uint8_t {
-  kStore,
-  kAdd,      // added to what `out` holds
-  kSiluMul,  // exactly two jobs of equal shape: job 0's out = silu(job 0) * job 1; job 1's out is
-             // not written (it may be used as scratch where it is not null)
-};
-
-struct ProductCall {
-  const float* x = nullptr;  // [num_rows][x_stride]; row i of it, or row row_ids[i]
-  int64_t x_stride = 0;
-  int64_t num_rows = 0;
-  const int32_t* row_ids = nullptr;  // device, [num_rows]; null: rows 0 .. num_rows - 1
-  const float* norm = nullptr;  // RMS norm weights [cols] applied to each row first; null: none
-  float norm_eps = 0;
-  std::span<const ProductJob> jobs;  // 1 to 3, of the same cols
-  ProductOutput output = ProductOutput::kStore;
-};
 
 struct ProductOptions {
   cudaStream_t stream = nullptr;
   Precision precision = Precision::kFast;  // kF32: float32 products throughout
-  int64_t max_rows = 1;
-  int64_t max_cols = 1;          // of any matrix
+  int64_t max_rows = 1;                    // of any call
+  int64_t max_cols = 1;                    // of any matrix
   int64_t max_matrix_elems = 1;  // rows * cols of the largest matrix (for widening); the LM head
                                  // may be widened in slices and need not count
 };
@@ -80,6 +47,9 @@ class CudaProducts {
   // out[i][0 .. cols) = float32 of row ids[i] of a matrix (the embedding).
   virtual void GatherRows(const DeviceMatrix& matrix, const int32_t* ids, int64_t num_ids,
                           float* out, int64_t out_stride) = 0;
+  // out[i] = the id of the largest of logits[i][0 .. cols), the least one among equals; NaN counts
+  // as the smallest. REQUIRES: rows <= max_rows.
+  virtual void ArgMax(const float* logits, int64_t rows, int64_t cols, int32_t* out) = 0;
   virtual Status status() const = 0;
 };
 

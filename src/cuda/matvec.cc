@@ -1,0 +1,151 @@
+// Lays a call of few rows over the device: which warp does what, and what shared memory holds.
+#include "cuda/matvec.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "base/math.h"
+#include "cuda/matvec_shape.h"
+
+namespace tidal {
+namespace {
+
+// Half of a multiprocessor's shared memory of 228 KB less what the system takes of each block, and
+// the most that one block may have.
+constexpr int64_t kSharedBytesOfTwo = 114 * 1024 - 1024;
+constexpr int64_t kSharedBytesOfOne = 227 * 1024;
+constexpr int kFewestStages = 3;  // one in use, two on their way
+constexpr int kSharedAlign = 128;
+
+struct Plan {
+  int grid = 0;
+  int rows = 0;  // of x, as compiled
+  int shared_bytes = 0;
+  MatvecParams params;
+};
+
+int64_t TaskRows(const ProductCall& call) {
+  if (IsTiled(call.jobs[0].weight->dtype)) return kTileRows;
+  return call.output == ProductOutput::kSiluMul ? kFloatTaskRows / 2 : kFloatTaskRows;
+}
+
+// A block's tasks, of the block that has most, counting one for each warp where warps have their
+// own.
+int64_t RoundsOf(const ProductCall& call, int64_t tasks, int64_t grid) {
+  return CeilDiv(tasks, IsTiled(call.jobs[0].weight->dtype) ? grid : grid * kMatvecWarps);
+}
+
+// Bytes of each part of shared memory for `cols` columns of x at once.
+struct SharedParts {
+  int64_t x = 0;
+  int64_t carry = 0;
+  int64_t stage = 0;  // of all warps
+};
+
+SharedParts PartsFor(const ProductCall& call, int rows, int64_t cols, int64_t rounds,
+                     bool several_passes) {
+  const DType type = call.jobs[0].weight->dtype;
+  SharedParts parts;
+  parts.stage = kMatvecWarps * StageBytes(type);
+  const int64_t staged = RoundUp(cols, kXAlignCols);
+  const int64_t matrices = call.output == ProductOutput::kSiluMul ? 2 : 1;
+  if (IsTiled(type)) {
+    parts.x = PackedXBytes(type, rows, staged) + PackedPartialBytes(rows);
+    if (several_passes) parts.carry = rounds * matrices * PackedCarryBytes(rows);
+  } else {
+    parts.x = rows * staged * static_cast<int64_t>(sizeof(float));
+    if (several_passes) parts.carry = rounds * FloatCarryBytes(rows);
+  }
+  parts.x = RoundUp(parts.x, kSharedAlign);
+  parts.carry = RoundUp(parts.carry, kSharedAlign);
+  return parts;
+}
+
+bool Place(const SharedParts& parts, int64_t budget, Plan* plan) {
+  const int64_t used = kFixedBytes + parts.x + parts.carry;
+  const int64_t stages = std::min<int64_t>((budget - used) / parts.stage, kMaxStages);
+  if (used > budget || stages < kFewestStages) return false;
+  plan->params.num_stages = static_cast<int32_t>(stages);
+  plan->params.x_offset = kFixedBytes;
+  plan->params.carry_offset = static_cast<int32_t>(kFixedBytes + parts.x);
+  plan->params.ring_offset = static_cast<int32_t>(used);
+  plan->shared_bytes = static_cast<int>(used + stages * parts.stage);
+  return true;
+}
+
+// x at once in half of the shared memory, or in all of it, or the widest passes that fit.
+bool PlaceInShared(const ProductCall& call, int64_t rounds, Plan* plan) {
+  const int64_t cols = call.jobs[0].weight->cols;
+  MatvecParams& params = plan->params;
+  params.num_passes = 1;
+  params.pass_cols = static_cast<int32_t>(RoundUp(cols, kXAlignCols));
+  const SharedParts whole = PartsFor(call, plan->rows, cols, rounds, false);
+  if (Place(whole, kSharedBytesOfTwo, plan) || Place(whole, kSharedBytesOfOne, plan)) return true;
+  for (int64_t quanta = CeilDiv(cols, kPassQuantum) - 1; quanta >= 1; --quanta) {
+    const int64_t pass_cols = quanta * kPassQuantum;
+    params.num_passes = static_cast<int32_t>(CeilDiv(cols, pass_cols));
+    params.pass_cols = static_cast<int32_t>(pass_cols);
+    const SharedParts parts = PartsFor(call, plan->rows, pass_cols, rounds, true);
+    if (Place(parts, kSharedBytesOfOne, plan)) return true;
+  }
+  return false;
+}
+
+bool IsAligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
+
+void Describe(const ProductCall& call, int64_t num_rows, MatvecParams* params) {
+  params->num_jobs = static_cast<int32_t>(call.jobs.size());
+  params->cols = static_cast<int32_t>(call.jobs[0].weight->cols);
+  params->x = call.x;
+  params->x_stride = call.x_stride;
+  params->num_rows = static_cast<int32_t>(num_rows);
+  params->row_ids = call.row_ids;
+  params->norm = call.norm;
+  params->norm_eps = call.norm_eps;
+  params->output = call.output;
+  params->x_aligned = IsAligned(call.x) && IsAligned(call.norm) && call.x_stride % 4 == 0;
+  for (int i = 0; i < params->num_jobs; ++i) {
+    const ProductJob& job = call.jobs[i];
+    params->jobs[i] = {.weight = job.weight->data,
+                       .rows = static_cast<int32_t>(job.weight->rows),
+                       .out = job.out,
+                       .out_stride = job.out_stride,
+                       .bias = job.bias};
+    const bool shares_tasks = call.output == ProductOutput::kSiluMul && i > 0;
+    const int64_t tasks = shares_tasks ? 0 : CeilDiv(job.weight->rows, TaskRows(call));
+    params->task_begin[i + 1] = params->task_begin[i] + static_cast<int32_t>(tasks);
+  }
+}
+
+std::optional<Plan> PlanCall(const ProductCall& call, int64_t num_rows, int num_sms) {
+  if (num_rows < 1 || num_rows > kMaxMatvecRows || call.jobs.size() > kMaxMatvecJobs) return {};
+  for (const ProductJob& job : call.jobs) {
+    if (job.weight->dtype != call.jobs[0].weight->dtype) return {};
+  }
+  Plan plan;
+  Describe(call, num_rows, &plan.params);
+  plan.rows = CompiledRows(static_cast<int>(num_rows));
+  const int64_t tasks = plan.params.task_begin[plan.params.num_jobs];
+  plan.grid = static_cast<int>(std::min<int64_t>(num_sms, tasks));
+  if (!PlaceInShared(call, RoundsOf(call, tasks, plan.grid), &plan)) return {};
+  return plan;
+}
+
+}  // namespace
+
+int64_t MatvecRows(const ProductCall& call, int num_sms) {
+  for (int64_t rows = std::min<int64_t>(call.num_rows, kMaxMatvecRows); rows > 0; rows /= 2) {
+    if (PlanCall(call, rows, num_sms).has_value()) return rows;
+  }
+  return 0;
+}
+
+cudaError_t LaunchMatvec(const ProductCall& call, int num_sms, cudaStream_t stream) {
+  const std::optional<Plan> plan = PlanCall(call, call.num_rows, num_sms);
+  if (!plan.has_value()) return cudaErrorInvalidValue;
+  const DType type = call.jobs[0].weight->dtype;
+  const auto launch = IsTiled(type) ? LaunchPackedMatvec : LaunchFloatMatvec;
+  return launch(type, plan->rows, plan->params, plan->grid, plan->shared_bytes, stream);
+}
+
+}  // namespace tidal

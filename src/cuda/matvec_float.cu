@@ -1,0 +1,338 @@
+// What      y = W x for 1 to 8 rows of x and weights of F32, F16 or BF16; RMS norm in front, bias,
+//           addition or silu(gate) * up behind.
+// Shapes    W [rows][cols] (weight_layout.h), x [num_rows][cols] f32, out [num_rows][rows] f32.
+// Launch    one block of 8 warps per multiprocessor; task t (4 weight rows) belongs to warp
+//           t / grid % 8 of block t % grid, so that no multiprocessor has over 4 rows more than
+//           another. Each warp streams its rows through a ring of 2 KB stages in shared memory,
+//           filled before WaitForInputs: while the kernel before drains and x is normed, the memory
+//           keeps reading. Where x lets it, a block takes under half of the shared memory, so that
+//           the next kernel's blocks can do the same beside it.
+// Bytes     W once, x once per multiprocessor from L2.
+// Numerics  float32 multiply-adds, in column order within a lane, then a tree over the lanes. Fixed
+//           order; the result of a row of x does not depend on the other rows nor on their number.
+// Oracle    DequantizeRow and sums in double; products_test.cc.
+#include <cuda_fp16.h>
+
+#include "cuda/launch.cuh"
+#include "cuda/matvec_common.cuh"
+#include "cuda/matvec_ring.cuh"
+
+namespace tidal {
+namespace {
+
+template <DType kType>
+struct Vector {  // of 16 bytes
+  static constexpr int kCols = 16 / FloatBytes(kType);
+  static constexpr int kQuads = kCols / 4;
+  static constexpr int kStepCols = 32 * kCols;
+
+  // Four of its elements.
+  static __device__ float4 Quad(const uint4& v, int quad) {
+    if constexpr (kType == DType::kF32) {
+      return {__uint_as_float(v.x), __uint_as_float(v.y), __uint_as_float(v.z),
+              __uint_as_float(v.w)};
+    }
+    const uint32_t low = quad == 0 ? v.x : v.z;
+    const uint32_t high = quad == 0 ? v.y : v.w;
+    const float2 a = Pair(low);
+    const float2 b = Pair(high);
+    return {a.x, a.y, b.x, b.y};
+  }
+
+ private:
+  static __device__ float2 Pair(uint32_t bits) {
+    if constexpr (kType == DType::kF16) {
+      return __half22float2(*reinterpret_cast<const __half2*>(&bits));
+    }
+    return {__uint_as_float(bits << 16), __uint_as_float(bits & 0xffff0000u)};
+  }
+};
+
+// Where a group of four columns of x is kept: as the lanes that need them read them, without bank
+// conflicts.
+template <DType kType>
+__device__ int SlotOfX(int col) {
+  using V = Vector<kType>;
+  const int in_step = col % V::kStepCols;
+  return col - in_step + in_step % V::kCols / 4 * 128 + in_step / V::kCols * 4;
+}
+
+struct WeightRow {
+  int job;
+  int row;
+};
+__device__ WeightRow RowOfTask(const MatvecParams& p, int task, int i) {
+  if (p.output == ProductOutput::kSiluMul) return {i / 2, task * 2 + i % 2};
+  const int job = JobOf(p, task);
+  return {job, (task - p.task_begin[job]) * kFloatTaskRows + i};
+}
+
+template <DType kType>
+struct Geometry {
+  int num_tasks;
+  int first_task;
+  int task_stride;
+  int row_bytes;
+  int run_steps;  // of a whole pass
+
+  __device__ explicit Geometry(const MatvecParams& p)
+      : num_tasks(p.task_begin[p.num_jobs]),
+        first_task(static_cast<int>(threadIdx.x / 32 * gridDim.x + blockIdx.x)),
+        task_stride(static_cast<int>(gridDim.x) * kMatvecWarps),
+        row_bytes(static_cast<int>(FloatRowBytes(kType, p.cols))),
+        run_steps(p.pass_cols / Vector<kType>::kStepCols) {}
+  __device__ int Steps(int pass) const {
+    const int left = (row_bytes + kFloatRunBytes - 1) / kFloatRunBytes - pass * run_steps;
+    return min(left, run_steps);
+  }
+  __device__ int RunBytes(int step_of_row) const {
+    return min(kFloatRunBytes, row_bytes - step_of_row * kFloatRunBytes);
+  }
+};
+
+// Walks the warp's stages in the order in which they will be used, as far ahead as the ring allows.
+template <DType kType>
+class Feeder {
+ public:
+  __device__ Feeder(const MatvecParams& p, const Geometry<kType>& geometry)
+      : p_(p), geometry_(geometry), task_(geometry.first_task) {
+    if (task_ >= geometry_.num_tasks) pass_ = p_.num_passes;
+    FindRow();
+  }
+  __device__ void Feed(WarpRing* ring) {
+    if (pass_ == p_.num_passes) return;
+    const int step = pass_ * geometry_.run_steps + step_;
+    ring->Fill(row_ + static_cast<int64_t>(step) * kFloatRunBytes, geometry_.RunBytes(step),
+               kFloatTaskRows);
+    if (++step_ < geometry_.Steps(pass_)) return;
+    step_ = 0;
+    task_ += geometry_.task_stride;
+    if (task_ >= geometry_.num_tasks) {
+      task_ = geometry_.first_task;
+      ++pass_;
+    }
+    FindRow();
+  }
+
+ private:
+  __device__ void FindRow() {
+    if (pass_ == p_.num_passes) return;
+    const WeightRow at = RowOfTask(p_, task_, threadIdx.x % kFloatTaskRows);
+    const MatvecParams::Job& job = p_.jobs[at.job];
+    const int row = min(at.row, job.rows - 1);  // a task's missing rows repeat the last one
+    row_ = job.weight + static_cast<int64_t>(row) * geometry_.row_bytes;
+  }
+
+  const MatvecParams& p_;
+  const Geometry<kType>& geometry_;
+  int task_;
+  int pass_ = 0;
+  int step_ = 0;
+  const uint8_t* row_ = nullptr;  // of lane i: the task's row i % 4
+};
+
+// x of a pass, times the norm's weights, to shared memory; adds up the squares of x.
+template <DType kType, int kN>
+__device__ void StageX(const MatvecParams& p, int pass, float* x, float (&squares)[kN]) {
+  const int begin = pass * p.pass_cols;
+  const int cols = min(p.pass_cols, p.cols - begin);
+  const int staged = (cols + kXAlignCols - 1) / kXAlignCols * kXAlignCols;
+  const float* rows[kN];
+#pragma unroll
+  for (int n = 0; n < kN; ++n) rows[n] = RowOfX(p, n);
+#pragma unroll(kN == 1 ? 4 : 1)
+  for (int col = threadIdx.x * 4; col < staged; col += kMatvecThreads * 4) {
+    const float4 norm = LoadNorm(p, begin + col);
+#pragma unroll
+    for (int n = 0; n < kN; ++n) {
+      float4 v = {0, 0, 0, 0};
+      if (rows[n] != nullptr) v = LoadX(rows[n], begin + col, p.cols, p.x_aligned);
+      squares[n] += Square(v);
+      *reinterpret_cast<float4*>(x + n * p.pass_cols + SlotOfX<kType>(col)) = Times(v, norm);
+    }
+  }
+}
+
+// acc[i * kN + n] += row i of the stage times row n of x.
+template <DType kType, int kN>
+__device__ void Accumulate(const uint8_t* stage, int run_bytes, const float* x, int x_stride,
+                           float (&acc)[kFloatTaskRows * kN]) {
+  using V = Vector<kType>;
+  const int lane = threadIdx.x % 32;
+  if (lane * 16 >= run_bytes) return;
+  uint4 w[kFloatTaskRows];
+#pragma unroll
+  for (int i = 0; i < kFloatTaskRows; ++i) {
+    w[i] = *reinterpret_cast<const uint4*>(stage + i * run_bytes + lane * 16);
+  }
+#pragma unroll
+  for (int quad = 0; quad < V::kQuads; ++quad) {
+    float4 weights[kFloatTaskRows];
+#pragma unroll
+    for (int i = 0; i < kFloatTaskRows; ++i) weights[i] = V::Quad(w[i], quad);
+#pragma unroll
+    for (int n = 0; n < kN; ++n) {
+      const float4 v = *reinterpret_cast<const float4*>(x + n * x_stride + quad * 128 + lane * 4);
+#pragma unroll
+      for (int i = 0; i < kFloatTaskRows; ++i) {
+        float& sum = acc[i * kN + n];
+        sum = fmaf(weights[i].x, v.x, sum);
+        sum = fmaf(weights[i].y, v.y, sum);
+        sum = fmaf(weights[i].z, v.z, sum);
+        sum = fmaf(weights[i].w, v.w, sum);
+      }
+    }
+  }
+}
+
+// Sums each of kCount values over the lanes, halving what a lane carries with every exchange; lane
+// l returns the sum of value l / (32 / kCount). The tree is the same for every kCount.
+template <int kCount>
+__device__ float SumOverLanes(float (&values)[kCount]) {
+  int count = kCount;
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) {
+    if (count > 1) {
+      count /= 2;
+      const bool upper = threadIdx.x & distance;
+#pragma unroll
+      for (int i = 0; i < kCount / 2; ++i) {
+        if (i < count) {
+          const float keep = upper ? values[i + count] : values[i];
+          const float send = upper ? values[i] : values[i + count];
+          values[i] = keep + __shfl_xor_sync(~0u, send, distance);
+        }
+      }
+    } else {
+      values[0] += __shfl_xor_sync(~0u, values[0], distance);
+    }
+  }
+  return values[0];
+}
+
+template <int kN>
+__device__ void Finish(const MatvecParams& p, int task, float inverse_rms,
+                       float (&acc)[kFloatTaskRows * kN]) {
+  constexpr int kLanes = 32 / (kFloatTaskRows * kN);  // that hold the same sum
+  const int lane = threadIdx.x % 32;
+  float value = SumOverLanes(acc) * inverse_rms;
+  const int i = lane / kLanes / kN;
+  const int n = lane / kLanes % kN;
+  const WeightRow at = RowOfTask(p, task, i);
+  const MatvecParams::Job& job = p.jobs[at.job];
+  const bool exists = at.row < job.rows && n < p.num_rows;
+  if (exists) value = WithBias(job, at.row, value);
+  bool writes = exists && lane % kLanes == 0;
+  if (p.output == ProductOutput::kSiluMul) {
+    const float up = __shfl_xor_sync(~0u, value, 16);
+    value = Silu(value) * up;
+    writes = writes && at.job == 0;
+  }
+  if (writes) PutResult(p, job, at.row, n, value);
+}
+
+template <DType kType, int kN>
+__global__ void __launch_bounds__(kMatvecThreads, 2)
+    FloatMatvecKernel(const __grid_constant__ MatvecParams p) {
+  using V = Vector<kType>;
+  extern __shared__ __align__(128) uint8_t shared[];
+  const int warp = threadIdx.x / 32;
+  const int lane = threadIdx.x % 32;
+  const Geometry<kType> geometry(p);
+  WarpRing ring(shared + p.ring_offset + warp * p.num_stages * StageBytes(kType),
+                reinterpret_cast<uint64_t*>(shared) + warp * kMaxStages, p.num_stages,
+                StageBytes(kType));
+  Feeder<kType> feeder(p, geometry);
+  for (int i = 0; i < p.num_stages; ++i) feeder.Feed(&ring);
+  AllowNext();
+  WaitForInputs();
+
+  auto* reduce = reinterpret_cast<float*>(shared + kBarrierBytes);  // [kN][warps]
+  auto* x = reinterpret_cast<float*>(shared + p.x_offset);
+  auto* carry = reinterpret_cast<float*>(shared + p.carry_offset) + threadIdx.x;
+  float squares[kN] = {};
+  for (int pass = 0; pass < p.num_passes; ++pass) {
+    const bool last = pass + 1 == p.num_passes;
+    if (pass > 0) __syncthreads();
+    StageX<kType>(p, pass, x, squares);
+    if (last) {
+#pragma unroll
+      for (int n = 0; n < kN; ++n) {
+        const float sum = WarpSum(squares[n]);
+        if (lane == 0) reduce[n * kMatvecWarps + warp] = sum;
+      }
+    }
+    __syncthreads();
+    float inverse_rms = 1;
+    if (last) {  // of the row of x whose sums this lane will have
+      const int n = lane / (32 / (kFloatTaskRows * kN)) % kN;
+      float sum = 0;
+      for (int i = 0; i < kMatvecWarps; ++i) sum += reduce[n * kMatvecWarps + i];
+      inverse_rms = InverseRms(p, sum);
+    }
+    const int steps = geometry.Steps(pass);
+    int round = 0;
+    for (int task = geometry.first_task; task < geometry.num_tasks; task += geometry.task_stride) {
+      constexpr int kSums = kFloatTaskRows * kN;
+      float acc[kSums];
+#pragma unroll
+      for (int i = 0; i < kSums; ++i) {
+        acc[i] = pass == 0 ? 0 : carry[(round * kSums + i) * kMatvecThreads];
+      }
+      for (int step = 0; step < steps; ++step) {
+        Accumulate<kType, kN>(ring.Take(), geometry.RunBytes(pass * geometry.run_steps + step),
+                              x + step * V::kStepCols, p.pass_cols, acc);
+        feeder.Feed(&ring);
+      }
+      if (last) {
+        Finish<kN>(p, task, inverse_rms, acc);
+      } else {
+#pragma unroll
+        for (int i = 0; i < kSums; ++i) carry[(round * kSums + i) * kMatvecThreads] = acc[i];
+      }
+      ++round;
+    }
+  }
+}
+
+template <DType kType, int kN>
+cudaError_t Start(const MatvecParams& params, int grid, int shared_bytes, cudaStream_t stream) {
+  const cudaError_t error = cudaFuncSetAttribute(
+      FloatMatvecKernel<kType, kN>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+  if (error != cudaSuccess) return error;
+  return Launch(FloatMatvecKernel<kType, kN>, grid, kMatvecThreads,
+                static_cast<size_t>(shared_bytes), stream, params);
+}
+
+template <DType kType>
+cudaError_t StartRows(int rows, const MatvecParams& params, int grid, int shared_bytes,
+                      cudaStream_t stream) {
+  switch (rows) {
+    case 1:
+      return Start<kType, 1>(params, grid, shared_bytes, stream);
+    case 2:
+      return Start<kType, 2>(params, grid, shared_bytes, stream);
+    case 4:
+      return Start<kType, 4>(params, grid, shared_bytes, stream);
+    default:
+      return Start<kType, 8>(params, grid, shared_bytes, stream);
+  }
+}
+
+}  // namespace
+
+cudaError_t LaunchFloatMatvec(DType type, int rows, const MatvecParams& params, int grid,
+                              int shared_bytes, cudaStream_t stream) {
+  switch (type) {
+    case DType::kF32:
+      return StartRows<DType::kF32>(rows, params, grid, shared_bytes, stream);
+    case DType::kF16:
+      return StartRows<DType::kF16>(rows, params, grid, shared_bytes, stream);
+    case DType::kBF16:
+      return StartRows<DType::kBF16>(rows, params, grid, shared_bytes, stream);
+    default:
+      return cudaErrorInvalidValue;
+  }
+}
+
+}  // namespace tidal
