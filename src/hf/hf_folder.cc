@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 #include <system_error>
+#include <utility>
 
 #include "base/sha256.h"
 #include "gguf/printable.h"
@@ -64,7 +65,10 @@ Result<HfFolder> HfFolder::Open(const std::string& path) {
         "libraries save it",
         PrintablePath(path), kConfig);
   }
-  TIDAL_ASSIGN_OR_RETURN(folder.config_, ReadJsonFile(config_path, kMaxConfigBytes));
+  TIDAL_ASSIGN_OR_RETURN(folder.config_text_, ReadTextFile(config_path, kMaxConfigBytes));
+  Result<JsonValue> config = ParseJson(folder.config_text_);
+  if (!config.ok()) return config.status().Annotate(PrintablePath(config_path));
+  folder.config_ = std::move(config).value();
   TIDAL_RETURN_IF_ERROR(folder.OpenFiles());
   return folder;
 }
@@ -158,11 +162,14 @@ Result<std::optional<std::string>> HfFolder::ReadChatTemplate() const {
 
 std::string HfFolder::ModelHash() const {
   Sha256 hash;
-  const std::string config = config_.dump(-1, ' ', false, JsonValue::error_handler_t::replace);
-  hash.Update(std::as_bytes(std::span(config)));
-  for (const SafetensorsFile& file : files_) hash.Update(file.header());
-  for (const SafetensorsTensor* tensor : tensors_)
+  const auto add_text = [&hash](std::string_view text) {
+    hash.Update(std::as_bytes(std::span(text)));
+  };
+  add_text(config_text_);
+  for (const SafetensorsTensor* tensor : tensors_) {
+    add_text(fmt::format("{}\n{}\n{}\n", tensor->name, tensor->dtype, ShapeText(tensor->shape)));
     hash.Update(tensor->data.first(std::min(tensor->data.size(), kHashedTensorBytes)));
+  }
   return hash.FinishHex();
 }
 

@@ -39,8 +39,9 @@ class HfFolder {
   // named ones "default"); nothing where there is none.
   Result<std::optional<std::string>> ReadChatTemplate() const;
 
-  // SHA-256 of config.json and of the shards' headers, followed by the first 4 KiB of each tensor,
-  // in hex.
+  // SHA-256, in 64 lower-case hex digits, of the bytes of config.json and then, of each tensor by
+  // name: a line each with its name, its type and its shape ("[64, 32]"), and its first 4 KiB, all
+  // of it where it is smaller. How the tensors are dealt out to files makes no difference.
   std::string ModelHash() const;
 
  private:
@@ -50,6 +51,7 @@ class HfFolder {
   Status AddTensor(std::string_view name, const std::string& index_path, size_t file);
 
   std::string path_;
+  std::string config_text_;  // the file as it is
   JsonValue config_;
   std::vector<SafetensorsFile> files_;
   std::vector<const SafetensorsTensor*> tensors_;

@@ -66,7 +66,42 @@ TEST_F(HfFolderTest, Shards) {
   ASSERT_EQ(folder->tensors().size(), 2u);
   EXPECT_EQ(folder->tensors()[0]->name, "a");
   EXPECT_NE(folder->Find("b"), nullptr);
-  EXPECT_EQ(folder->ModelHash().size(), 64u);
+}
+
+TEST_F(HfFolderTest, TheHashIsOfTheConfigAndOfEachTensorByName) {
+  // b comes first in the file, and has more than the 4 KiB that are hashed.
+  std::vector<std::byte> large(5000, std::byte{7});
+  const auto add_a = [](SafetensorsWriter* writer) {
+    writer->Add("a", "F16", {2, 1}, std::vector<std::byte>(4, std::byte{1}));
+  };
+  const auto add_b = [&](SafetensorsWriter* writer) { writer->Add("b", "U8", {5000}, large); };
+  SafetensorsWriter both;
+  add_b(&both);
+  add_a(&both);
+  ASSERT_TRUE(both.WriteFile(path_ + "/model.safetensors").ok());
+  Write("config.json", "{ }\n");
+  const std::string hash = HfFolder::Open(path_)->ModelHash();
+  // python3: hashlib.sha256(b"{ }\n" b"a\nF16\n[2, 1]\n" + b"\x01" * 4 +
+  //                         b"b\nU8\n[5000]\n" + b"\x07" * 4096).hexdigest()
+  EXPECT_EQ(hash, "9a465a9c1a238533aa25b87506c83005266358f1cd5106d979a5afd95ce5617f");
+  large.back() = std::byte{8};  // past what is hashed
+  SafetensorsWriter first, second;
+  add_b(&first);
+  add_a(&second);
+  std::filesystem::remove(path_ + "/model.safetensors");
+  ASSERT_TRUE(first.WriteFile(path_ + "/z.safetensors").ok());
+  ASSERT_TRUE(second.WriteFile(path_ + "/y.safetensors").ok());
+  Write("model.safetensors.index.json",
+        R"({"weight_map": {"a": "y.safetensors", "b": "z.safetensors"}})");
+  EXPECT_EQ(HfFolder::Open(path_)->ModelHash(), hash);
+  large.front() = std::byte{8};
+  SafetensorsWriter other;
+  add_b(&other);
+  ASSERT_TRUE(other.WriteFile(path_ + "/z.safetensors").ok());
+  const std::string other_hash = HfFolder::Open(path_)->ModelHash();
+  EXPECT_NE(other_hash, hash);
+  Write("config.json", "{}\n");
+  EXPECT_NE(HfFolder::Open(path_)->ModelHash(), other_hash);
 }
 
 TEST_F(HfFolderTest, WhatIsMissingIsNamed) {
