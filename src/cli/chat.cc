@@ -54,6 +54,7 @@ constexpr const char* kCommands =
 class ChatCommand : public Command {
  public:
   explicit ChatCommand(CLI::App* app);
+  Status Check() override { return CheckPromptCacheOptions(prompt_cache_); }
   Result<int> Run(const Console& console) override;
 
  private:
@@ -75,6 +76,7 @@ class ChatCommand : public Command {
 
   ModelOptions model_;
   SamplingOptions sampling_;
+  PromptCacheOptions prompt_cache_;
   std::optional<std::string> system_;
   int32_t max_tokens_ = -1;
   bool no_history_ = false;
@@ -88,6 +90,7 @@ ChatCommand::ChatCommand(CLI::App* app) : Command(app) {
          {"-n,--predict,--n-predict", "N",
           "Most tokens of an answer; -1 until the context is full (default: -1)"},
          &max_tokens_, {-1, std::numeric_limits<int32_t>::max()});
+  AddPromptCacheOptions(app, &prompt_cache_);
   AddFlag(app, "--no-history", &no_history_, "Neither read nor write the file of remembered lines");
   AddFlag(app, "--json", &json_, "Print one JSON object per answer instead of streaming text");
   AddModelOptions(app, &model_);
@@ -201,8 +204,11 @@ Status ChatCommand::Converse(LineReader* reader, Chat* chat) {
 }
 
 Result<int> ChatCommand::Run(const Console& console) {
+  TIDAL_ASSIGN_OR_RETURN(PromptCache prompt_cache, PromptCache::Open(prompt_cache_));
   TIDAL_ASSIGN_OR_RETURN(const LoadedEngine loaded, LoadEngine(console, model_));
+  TIDAL_RETURN_IF_ERROR(prompt_cache.Check(*loaded.engine));
   ChatSettings settings;
+  settings.prompt_cache = &prompt_cache;
   settings.system = system_;
   settings.sampling = WithSeed(sampling_);
   settings.attention = loaded.plans[0];
@@ -219,6 +225,7 @@ Result<int> ChatCommand::Run(const Console& console) {
   Chat chat{console, loaded, session,
             Output::ToDescriptor(console.streams().out_fd, "standard output"), std::nullopt};
   TIDAL_RETURN_IF_ERROR(Converse(reader.get(), &chat));
+  TIDAL_RETURN_IF_ERROR(session.SaveCache());
   return chat.signal == 0 ? kExitOk : kExitSignal + chat.signal;
 }
 

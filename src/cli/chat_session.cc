@@ -43,6 +43,8 @@ Result<ChatAnswer> ChatSession::Answer(const InterruptScope& interrupt, const Pr
         "starts a new conversation, --ctx-size gives a larger context",
         prompt_tokens, engine_->ctx_size());
   }
+  if (settings_.prompt_cache != nullptr)
+    TIDAL_RETURN_IF_ERROR(settings_.prompt_cache->Load(engine_, sequence_, prompt.tokens));
   Request request;
   request.prompt = prompt.tokens;
   request.max_tokens = settings_.max_tokens;
@@ -89,6 +91,12 @@ Result<ChatAnswer> ChatSession::Ask(const std::string& text, const InterruptScop
   else
     messages_.pop_back();
   return answer;
+}
+
+Status ChatSession::SaveCache() const {
+  // After /clear the cache still holds what was to be forgotten.
+  if (settings_.prompt_cache == nullptr || messages_.empty()) return OkStatus();
+  return settings_.prompt_cache->Save(*engine_, sequence_, engine_->ctx_size());
 }
 
 void ChatSession::Clear() {

@@ -9,6 +9,7 @@
 
 #include "cli/chat_renderer.h"
 #include "cli/interrupt.h"
+#include "cli/prompt_cache.h"
 #include "cli/run_request.h"
 #include "engine/engine.h"
 
@@ -20,6 +21,7 @@ struct ChatSettings {
   AttentionPlan attention;
   int32_t max_tokens = -1;  // per answer
   bool ignore_eos = false;
+  PromptCache* prompt_cache = nullptr;  // borrowed: where conversations may begin from a file
 };
 
 struct ChatAnswer {
@@ -39,12 +41,17 @@ class ChatSession {
   // Sends a user's message. `on_prefill` hears how many tokens of the prompt are done (done, total,
   // found in the cache), `on_text` the answer as it comes; an error of on_text ends the answer and
   // is returned. A cancelled answer counts: what was said stays said. After an error the message is
-  // forgotten. Errors: those of ChatRenderer::Render and RunRequest; kInvalidArgument where the
-  // conversation does not fit into the context, which is never shortened by itself.
+  // forgotten. Errors: those of ChatRenderer::Render, PromptCache::Load and RunRequest;
+  // kInvalidArgument where the conversation does not fit into the context, which is never shortened
+  // by itself.
   using PrefillFn = std::function<void(int32_t done, int32_t total, int32_t reused)>;
   using TextFn = std::function<Status(const std::string& text)>;
   Result<ChatAnswer> Ask(const std::string& text, const InterruptScope& interrupt,
                          const PrefillFn& on_prefill, const TextFn& on_text);
+
+  // Leaves the conversation's cache to the next one, where there was any. Errors: those of
+  // PromptCache::Save.
+  Status SaveCache() const;
 
   // Forgets the conversation, not the system message.
   void Clear();

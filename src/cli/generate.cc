@@ -1,4 +1,5 @@
 // tidal generate: continues a prompt, or answers it.
+#include <fmt/format.h>
 #include <limits>
 #include <optional>
 #include <string>
@@ -13,6 +14,7 @@
 #include "cli/model_options.h"
 #include "cli/output.h"
 #include "cli/progress_bar.h"
+#include "cli/prompt_cache.h"
 #include "cli/prompt_options.h"
 #include "cli/report.h"
 #include "cli/run_request.h"
@@ -30,6 +32,7 @@ constexpr const char* kFooter = R"(Examples:
   cat code.py | tidal generate -m model.gguf -f - -n 100 -o continued.txt
   tidal generate -m model.gguf -p "One, two," -n 8 --temp 0 --json
   tidal generate -m model.gguf --chat -f book.txt -p "Who?" --attention tidal --stats
+  tidal generate -m model.gguf --chat -f book.txt -p "Why?" --prompt-cache book.kv
 
 Text streams to standard output as it comes. Ctrl-C ends the text and keeps what
 was written (exit code 130); a second Ctrl-C ends the program at once.
@@ -41,6 +44,7 @@ struct Options {
   TraceOptions trace;
   SamplingOptions sampling;
   PromptOptions prompt;
+  PromptCacheOptions prompt_cache;
   std::optional<std::string> system;
   std::string output;
   int32_t max_tokens = -1;
@@ -67,10 +71,13 @@ class GenerateCommand : public Command {
 
  private:
   Result<std::vector<TokenId>> Tokens(const Engine& engine, const std::string& prompt) const;
-  Result<RequestResult> Generate(const Console& console, Engine* engine, const Request& request,
-                                 const InterruptScope& interrupt, Output* output, Answer* answer);
+  Result<Request> MakeRequest(const LoadedEngine& loaded, const std::string& prompt) const;
+  // Runs a request on a sequence that is open.
+  Result<RequestResult> Generate(const Console& console, Engine* engine, SequenceId sequence,
+                                 const Request& request, const InterruptScope& interrupt,
+                                 Output* output, Answer* answer);
   Json Report(const Request& request, const RequestResult& result, const Answer& answer,
-              double load_ms) const;
+              const PromptCache& prompt_cache, double load_ms) const;
 
   Options options_;
 };
@@ -85,6 +92,7 @@ GenerateCommand::GenerateCommand(CLI::App* app) : Command(app) {
           "Leave out the beginning-of-text token even where the model asks for it");
   AddFlag(app, "--no-special", &options_.no_special,
           "Take the names of special tokens in the prompt, such as <|im_end|>, as plain text");
+  AddPromptCacheOptions(app, &options_.prompt_cache);
   SetHeading(app, "Output");
   AddInt(app,
          {"-n,--predict,--n-predict", "N",
@@ -116,6 +124,7 @@ Status GenerateCommand::Check() {
   if (options_.no_bos && options_.chat)
     return InvalidArgument("--no-bos and --chat exclude each other: the template decides on it");
   TIDAL_RETURN_IF_ERROR(CheckTraceOptions(options_.trace));
+  TIDAL_RETURN_IF_ERROR(CheckPromptCacheOptions(options_.prompt_cache));
   if (options_.logprobs > 0 && !options_.json)
     return InvalidArgument("--logprobs needs --json, which has a place for them");
   return OkStatus();
@@ -139,10 +148,9 @@ Result<std::vector<TokenId>> GenerateCommand::Tokens(const Engine& engine,
 }
 
 Result<RequestResult> GenerateCommand::Generate(const Console& console, Engine* engine,
-                                                const Request& request,
+                                                SequenceId sequence, const Request& request,
                                                 const InterruptScope& interrupt, Output* output,
                                                 Answer* answer) {
-  TIDAL_ASSIGN_OR_RETURN(const SequenceId sequence, engine->OpenSequence());
   IncrementalDetokenizer detokenizer(engine->tokenizer());
   ProgressBar bar(console, "Reading the prompt");
   const auto emit = [&](const std::string& text) {
@@ -174,7 +182,8 @@ Result<RequestResult> GenerateCommand::Generate(const Console& console, Engine* 
 }
 
 Json GenerateCommand::Report(const Request& request, const RequestResult& result,
-                             const Answer& answer, double load_ms) const {
+                             const Answer& answer, const PromptCache& prompt_cache,
+                             double load_ms) const {
   Json report = {{"prompt_tokens", request.prompt},
                  {"tokens", answer.tokens},
                  {"text", answer.text},
@@ -182,33 +191,48 @@ Json GenerateCommand::Report(const Request& request, const RequestResult& result
                  {"timings", TimingsJson(load_ms, result.timings)},
                  {"attention", AttentionJson(request.attention, result.attention)},
                  {"seed", request.sampling.seed}};
+  if (prompt_cache.is_used()) {
+    report["prompt_cache"] = {{"loaded_n", prompt_cache.loaded_tokens()},
+                              {"load_ms", Rounded(prompt_cache.load_ms(), 3)}};
+  }
   if (options_.logprobs > 0) report["logprobs"] = answer.logprobs;
   return report;
+}
+
+Result<Request> GenerateCommand::MakeRequest(const LoadedEngine& loaded,
+                                             const std::string& prompt) const {
+  Request request;
+  TIDAL_ASSIGN_OR_RETURN(request.prompt, Tokens(*loaded.engine, prompt));
+  request.max_tokens = options_.max_tokens;
+  request.sampling = WithSeed(options_.sampling);
+  request.attention = loaded.plans[0];
+  request.ignore_eos = options_.sampling.ignore_eos;
+  request.logprobs = options_.logprobs;
+  return request;
 }
 
 Result<int> GenerateCommand::Run(const Console& console) {
   TIDAL_ASSIGN_OR_RETURN(const std::string prompt, ReadPrompt(console, options_.prompt));
   // Before the work, not after it.
   if (!options_.output.empty()) TIDAL_RETURN_IF_ERROR(CheckOutputPath(options_.output));
+  TIDAL_ASSIGN_OR_RETURN(PromptCache prompt_cache, PromptCache::Open(options_.prompt_cache));
   TIDAL_ASSIGN_OR_RETURN(const LoadedEngine loaded, LoadEngine(console, options_.model));
   Engine* engine = loaded.engine.get();
-  Request request;
-  TIDAL_ASSIGN_OR_RETURN(request.prompt, Tokens(*engine, prompt));
-  request.max_tokens = options_.max_tokens;
-  request.sampling = WithSeed(options_.sampling);
-  request.attention = loaded.plans[0];
-  request.ignore_eos = options_.sampling.ignore_eos;
-  request.logprobs = options_.logprobs;
-
+  TIDAL_RETURN_IF_ERROR(prompt_cache.Check(*engine));
+  TIDAL_ASSIGN_OR_RETURN(Request request, MakeRequest(loaded, prompt));
   const InterruptScope interrupt;
   TIDAL_ASSIGN_OR_RETURN(Output output, OpenOutput(console, options_.output));
   TIDAL_ASSIGN_OR_RETURN(TraceWriter trace, TraceWriter::Open(options_.trace));
   request.trace = trace.function();
+  TIDAL_ASSIGN_OR_RETURN(const SequenceId sequence, engine->OpenSequence());
+  TIDAL_RETURN_IF_ERROR(prompt_cache.Load(engine, sequence, request.prompt));
   Answer answer;
   TIDAL_ASSIGN_OR_RETURN(const RequestResult result,
-                         Generate(console, engine, request, interrupt, &output, &answer));
-  if (options_.json)
-    TIDAL_RETURN_IF_ERROR(output.Write(DumpLine(Report(request, result, answer, loaded.load_ms))));
+                         Generate(console, engine, sequence, request, interrupt, &output, &answer));
+  if (options_.json) {
+    TIDAL_RETURN_IF_ERROR(
+        output.Write(DumpLine(Report(request, result, answer, prompt_cache, loaded.load_ms))));
+  }
   // The prompt of a shell belongs on a line of its own; a file gets the text and nothing else.
   if (options_.output.empty() && console.out_is_terminal() && !output.at_line_start())
     TIDAL_RETURN_IF_ERROR(output.Write("\n"));
@@ -217,7 +241,14 @@ Result<int> GenerateCommand::Run(const Console& console) {
   if (options_.stats) {
     console.Tell("\n" + StatsTable({engine, loaded.load_ms, result.timings, request.attention,
                                     result.attention, request.sampling.seed}));
+    if (prompt_cache.is_used()) {
+      console.Tell(fmt::format("file      {} tokens of the prompt in {:.1f} ms\n",
+                               prompt_cache.loaded_tokens(), prompt_cache.load_ms()));
+    }
   }
+  // Last, since it may take as long as writing the cache's bytes does.
+  TIDAL_RETURN_IF_ERROR(
+      prompt_cache.Save(*engine, sequence, static_cast<int32_t>(request.prompt.size())));
   return interrupt.signal() == 0 ? kExitOk : kExitSignal + interrupt.signal();
 }
 

@@ -44,8 +44,10 @@ TEST(Generate, JsonHasTheContractsShape) {
   EXPECT_EQ(json["tokens"].size(), 12u);
   EXPECT_TRUE(json["text"].is_string());
   EXPECT_EQ(json["finish_reason"], "length");
-  EXPECT_THAT(KeysOf(json["timings"]), ::testing::ElementsAre("load_ms", "prompt_n", "prompt_ms",
-                                                              "predicted_n", "predicted_ms"));
+  EXPECT_THAT(KeysOf(json["timings"]),
+              ::testing::ElementsAre("load_ms", "prompt_n", "reused_n", "prompt_ms", "predicted_n",
+                                     "predicted_ms"));
+  EXPECT_EQ(json["timings"]["reused_n"], 0);
   EXPECT_EQ(json["timings"]["prompt_n"], num_prompt);
   EXPECT_EQ(json["timings"]["predicted_n"], 12);
   const Json& attention = json["attention"];

@@ -73,6 +73,7 @@ Json TopJson(std::span<const TokenLogprob> top) {
 Json TimingsJson(double load_ms, const Timings& timings) {
   return {{"load_ms", Rounded(load_ms, 3)},
           {"prompt_n", timings.prompt_tokens},
+          {"reused_n", timings.reused_tokens},
           {"prompt_ms", Rounded(timings.prompt_ms, 3)},
           {"predicted_n", timings.predicted_tokens},
           {"predicted_ms", Rounded(timings.predicted_ms, 3)}};

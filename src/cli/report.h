@@ -25,8 +25,9 @@ double Rounded(double value, int decimals);
 
 // [[id, logprob], ...].
 nlohmann::ordered_json TopJson(std::span<const TokenLogprob> top);
-// {load_ms, prompt_n, prompt_ms, predicted_n, predicted_ms}. The first of predicted_n tokens comes
-// with the prompt, so predicted_ms holds predicted_n - 1 steps.
+// {load_ms, prompt_n, reused_n, prompt_ms, predicted_n, predicted_ms}. Of prompt_n tokens reused_n
+// were in the cache. The first of predicted_n tokens comes with the prompt, so predicted_ms holds
+// predicted_n - 1 steps.
 nlohmann::ordered_json TimingsJson(double load_ms, const Timings& timings);
 // {plan, tokens_attended, selected_mass, steps, guard_rows, correction} of the decoded rows of a
 // request.
