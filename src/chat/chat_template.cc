@@ -10,6 +10,7 @@
 #include "chat/jinja_parser.h"
 #include "chat/jinja_runtime.h"
 #include "chat/jinja_strftime.h"
+#include "chat/jinja_unicode.h"
 
 namespace tidal {
 namespace {
@@ -22,14 +23,19 @@ TemplateTime LocalTime() {
           fields.tm_hour,        fields.tm_min,     fields.tm_sec};
 }
 
-// One line, whatever text of the template or its variables is in the message.
+// One printable line of UTF-8, whatever text of the template or its variables is in the message.
 Status OneLine(const Status& status) {
+  const std::string& from = status.message();
   std::string message;
-  for (const char c : status.message()) {
-    if (c == '\n') {
+  for (size_t pos = 0; pos < from.size();) {
+    const size_t begin = pos;
+    const char32_t code = jinja::DecodeUtf8(from, &pos);
+    if (code == '\n') {
       message += "\\n";
+    } else if (jinja::Contains(jinja::kPrintable, code)) {
+      message.append(from, begin, pos - begin);
     } else {
-      message += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
+      message += ' ';
     }
   }
   return Status(status.code(), std::move(message)).Annotate("chat template");
