@@ -57,7 +57,7 @@ std::string ShortFigure(double value, int digits) {
   if (size == 0) return "0";
   if (size >= 1e-4 && size < 1e7) {
     const int before = size < 1 ? 0 : static_cast<int>(std::floor(std::log10(size))) + 1;
-    const int leading = size < 1 ? static_cast<int>(std::floor(-std::log10(size))) : 0;
+    const int leading = size < 1 ? -static_cast<int>(std::floor(std::log10(size))) - 1 : 0;
     return fmt::format("{:.{}f}", value, before >= digits ? 0 : digits - before + leading);
   }
   return fmt::format("{:.{}g}", value, digits);

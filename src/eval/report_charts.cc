@@ -144,9 +144,8 @@ std::string MassChart(const Json& run) {
   chart.note = "Share of attention probability inside the set, in the layers that choose.";
   chart.x = {"layer", AxisScale::kLinear};
   chart.y = {"selected mass", AxisScale::kLinear};
-  int color = 0;
   for (const Json& plan : Array(run, "plans")) {
-    ChartSeries series{.name = Text(plan, "plan"), .color = color++};
+    ChartSeries series{.name = Text(plan, "plan"), .color = static_cast<int>(chart.series.size())};
     const Json& mass = Array(plan, "layer_mass");
     for (size_t layer = 0; layer < mass.size(); ++layer) {
       if (!mass[layer].is_number()) continue;
@@ -168,12 +167,11 @@ std::string GuardChart(const Json& run) {
       "where mass tells all, 0.5 where it tells nothing.";
   chart.x = {"good rows taken for bad", AxisScale::kLinear};
   chart.y = {"bad rows found", AxisScale::kLinear};
-  int color = 0;
   for (const Json& plan : Array(run, "plans")) {
     const Json& guard = At(plan, "guard");
     ChartSeries series{.name = fmt::format("{} (area {})", Text(plan, "plan"),
                                            ShortFigure(Number(guard, "auc"), 2)),
-                       .color = color++,
+                       .color = static_cast<int>(chart.series.size()),
                        .dotted = false};
     for (const Json& point : Array(guard, "points"))
       if (point.is_array() && point.size() == 3 && point[1].is_number() && point[2].is_number())
@@ -182,7 +180,7 @@ std::string GuardChart(const Json& run) {
   }
   if (chart.series.empty()) return "";
   chart.series.push_back({.name = "chance",
-                          .color = kChartColors,
+                          .color = 2 * kChartColors - 1,
                           .dotted = false,
                           .points = {{.x = 0, .y = 0}, {.x = 1, .y = 1}}});
   return SvgChart(chart);

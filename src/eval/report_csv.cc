@@ -47,8 +47,9 @@ class CsvFile {
 };
 
 double NumberIn(const Json& array, size_t index) {
-  return index < array.size() && array[index].is_number() ? array[index].get<double>()
-                                                          : std::nan("");
+  return array.is_array() && index < array.size() && array[index].is_number()
+             ? array[index].get<double>()
+             : std::nan("");
 }
 
 std::string TextIn(const Json& array, double index) {

@@ -23,6 +23,9 @@ std::string EstimateCell(const Estimate& estimate, double unit = 1) {
   return cell;
 }
 
+// A count.
+std::string Whole(double value) { return std::isnan(value) ? "–" : fmt::format("{:.0f}", value); }
+
 class Table {
  public:
   explicit Table(const std::vector<std::string>& titles) {
@@ -64,8 +67,8 @@ std::string LossTable(const Json& run) {
 
 std::string PairedCell(const Json& cell) {
   const Json& paired = At(cell, "paired");
-  return fmt::format("{} / {}", ShortFigure(Number(paired, "only_this")),
-                     ShortFigure(Number(paired, "only_first")));
+  return fmt::format("{} / {}", Whole(Number(paired, "only_this")),
+                     Whole(Number(paired, "only_first")));
 }
 
 std::string TaskTable(const Json& run) {
@@ -82,7 +85,7 @@ std::string TaskTable(const Json& run) {
     table.AddRow(
         {"<code>" + EscapeHtml(plan.is_string() ? plan.get<std::string>() : "?") + "</code>",
          EscapeHtml(Text(cell, "task")), length > 0 ? fmt::format("{:.0f}", length) : "all",
-         ShortFigure(Number(cell, "cases")), ShortFigure(100 * Number(cell, "score")),
+         Whole(Number(cell, "cases")), ShortFigure(100 * Number(cell, "score")),
          EstimateCell(right, 100), index > 0 ? PairedCell(cell) : "",
          index > 0 ? ShortFigure(Number(At(cell, "paired"), "p_value"), 2) : ""});
   }
@@ -97,7 +100,7 @@ std::string Origin(const Json& run) {
       "s{}</p>\n",
       EscapeHtml(Text(run, "command")), EscapeHtml(Text(run, "version")),
       EscapeHtml(Text(run, "model_hash").substr(0, 12)), EscapeHtml(Text(machine, "cpu")),
-      EscapeHtml(Text(machine, "isa")), ShortFigure(Number(machine, "threads")),
+      EscapeHtml(Text(machine, "isa")), Whole(Number(machine, "threads")),
       EscapeHtml(Text(machine, "cache")), EscapeHtml(Text(run, "started")),
       ShortFigure(Number(run, "seconds")),
       At(run, "interrupted") == true ? "; <strong>stopped early: what was finished</strong>" : "");
@@ -108,7 +111,7 @@ std::string Charts(const std::string& figures) {
 }
 
 std::string LossSection(const Json& run, MethodColors* colors) {
-  const auto count = [&](const char* key) { return ShortFigure(Number(run, key), 7); };
+  const auto count = [&](const char* key) { return Whole(Number(run, key)); };
   std::string html = fmt::format("<h2>{}: loss at {} tokens</h2>\n", EscapeHtml(Text(run, "model")),
                                  count("prefill"));
   html += fmt::format(

@@ -20,6 +20,9 @@ constexpr double kTop = 14;
 constexpr double kBottom = kHeight - 48;
 constexpr double kDotRadius = 4;
 
+// Rounded: sums of steps are off in the last digits.
+std::string TickLabel(double tick) { return fmt::format("{:.6g}", tick); }
+
 class ChartDrawing {
  public:
   explicit ChartDrawing(const Chart& chart)
@@ -71,15 +74,14 @@ void ChartDrawing::DrawGrid() {
     svg_ += fmt::format(R"(<line class="grid" x1="{}" y1="{:.1f}" x2="{}" y2="{:.1f}"/>)", kLeft, y,
                         kRight, y);
     svg_ += fmt::format(R"(<text class="tick" x="{}" y="{:.1f}" text-anchor="end">{}</text>)",
-                        kLeft - 6, y + 4, ShortFigure(tick));
+                        kLeft - 6, y + 4, TickLabel(tick));
   }
   double last_label = -HUGE_VAL;
   for (const double tick : x_.ticks()) {
     const double x = x_.At(tick);
     svg_ += fmt::format(R"(<line class="grid" x1="{:.1f}" y1="{}" x2="{:.1f}" y2="{}"/>)", x, kTop,
                         x, kBottom);
-    const std::string label =
-        chart_.x.scale == AxisScale::kLog2 ? fmt::format("{:g}", tick) : ShortFigure(tick);
+    const std::string label = TickLabel(tick);
     // Labels that would touch the one before are left out.
     const double half_width = 3.6 * static_cast<double>(label.size());
     if (x - half_width < last_label + 4) continue;
