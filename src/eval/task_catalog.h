@@ -29,6 +29,7 @@ struct TaskCase {
 struct TaskKind {
   const char* name;
   const char* about;   // one line for people
+  bool needs_text;     // false: made of noise and random letters alone
   bool has_depth;      // whether TaskCase::depth means something
   int32_t max_tokens;  // of the answer
   TaskMetric metric;
@@ -51,6 +52,7 @@ using CountTokensFn = std::function<Result<int64_t>(const TaskPrompt&)>;
 
 // The largest prompt of the case that, with its answer, fits into spec.length tokens. Errors:
 // kInvalidArgument where not even the smallest does (both numbers are named), those of `count`.
+// REQUIRES: `text` comes from TaskText::Parse where the kind needs one.
 Result<TaskPrompt> MakeTaskPrompt(const TaskKind& kind, const TaskText& text, const TaskCase& spec,
                                   const CountTokensFn& count);
 

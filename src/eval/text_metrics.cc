@@ -201,13 +201,13 @@ double EditSimilarity(std::string_view answer, std::string_view reference) {
 }
 
 std::string_view FirstCodeLine(std::string_view text) {
+  while (text.starts_with('\n')) text.remove_prefix(1);
   while (!text.empty()) {
-    const size_t end = std::min(text.find('\n'), text.size());
-    const std::string_view line = text.substr(0, end);
+    const std::string_view line = text.substr(0, text.find('\n'));
     const bool is_code = line.find_first_of("`#") == std::string_view::npos &&
                          line.find("//") == std::string_view::npos;
-    if (end > 0 && is_code) return line;
-    text.remove_prefix(std::min(end + 1, text.size()));
+    if (is_code) return line;
+    text.remove_prefix(std::min(line.size() + 1, text.size()));
   }
   return {};
 }

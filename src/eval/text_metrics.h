@@ -32,7 +32,7 @@ std::string_view FirstNumber(std::string_view text);
 // Twice the length of the longest common subsequence of characters by the sum of the lengths,
 // rounded to hundredths.
 double EditSimilarity(std::string_view answer, std::string_view reference);
-// The first line that has none of `, # and //; empty where there is none.
+// Behind leading newlines, the first line that has none of `, # and //; empty where there is none.
 std::string_view FirstCodeLine(std::string_view text);
 
 }  // namespace tidal
