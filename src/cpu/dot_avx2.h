@@ -129,18 +129,25 @@ TIDAL_INLINE void GroupDots(const Group* groups, const ActivationBlock* const* b
 // Pairs of products in 16 bits, as above: 8 steps of 4-bit codes, 32 of 2-bit ones (of 42).
 typedef __m256i DotSum;
 typedef __m256i DotTotal;
-// Repeated in memory, so that the product reads it without an instruction of its own.
-typedef __m256i DotWord;
-static constexpr int kScanVectors = 1;
+static constexpr int kScanVectors = 2;
 template <int kBits>
 static constexpr int kDotSteps = kBits == 4 ? 8 : 32;
-TIDAL_INLINE DotSum ZeroDot() { return _mm256_setzero_si256(); }
 TIDAL_INLINE DotTotal ZeroTotal() { return _mm256_setzero_si256(); }
-TIDAL_INLINE DotWord MakeDotWord(const int8_t* q) { return Broadcast32(q); }
-TIDAL_INLINE DotSum AddDot(DotSum sum, Bytes codes, const DotWord* q) {
-  sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, *q));
-  __asm__("" : "+x"(sum));  // compilers add products to each other first and run out of registers
-  return sum;
+template <int kBits>
+TIDAL_INLINE Bytes UnpackPart(const uint8_t* p, int part) {
+  Bytes codes = And(ShiftBits(LoadBytes(p), -kBits * part), (1 << kBits) - 1);
+  __asm__("" : "+x"(codes));  // compilers keep what all parts share, and run out of registers
+  return codes;
+}
+TIDAL_INLINE void BeginDots(const Bytes codes[kScanVectors], const int8_t* q,
+                            DotSum sums[kScanVectors]) {
+  Multiply(codes, Broadcast32(q), sums);
+}
+TIDAL_INLINE void AddDots(const Bytes codes[kScanVectors], const int8_t* q,
+                          DotSum sums[kScanVectors]) {
+  __m256i products[kScanVectors];
+  Multiply(codes, Broadcast32(q), products);
+  AddTo(sums[0], sums[1], products);
 }
 TIDAL_INLINE DotTotal AddSum(DotTotal total, DotSum sum) {
   return _mm256_add_epi32(total, _mm256_madd_epi16(sum, _mm256_set1_epi16(1)));

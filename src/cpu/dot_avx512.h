@@ -43,6 +43,8 @@ TIDAL_INLINE Bytes ShiftBits(Bytes a, int left) {
       return _mm512_srli_epi16(a, 3);
     case -4:
       return _mm512_srli_epi16(a, 4);
+    case -6:
+      return _mm512_srli_epi16(a, 6);
     default:
       return a;
   }
@@ -140,19 +142,25 @@ TIDAL_INLINE void GroupDots(const Group* groups, const ActivationBlock* const* b
 
 typedef __m512i DotSum;
 typedef __m512i DotTotal;
-typedef int32_t DotWord;  // the product broadcasts it
 static constexpr int kScanVectors = 2;
 template <int kBits>
 static constexpr int kDotSteps = 1 << 12;  // 2^31 / (15 * 127 * 4) is far beyond any head_dim
-TIDAL_INLINE DotSum ZeroDot() { return _mm512_setzero_si512(); }
 TIDAL_INLINE DotTotal ZeroTotal() { return _mm512_setzero_si512(); }
-TIDAL_INLINE DotWord MakeDotWord(const int8_t* q) {
-  DotWord word;
-  memcpy(&word, q, sizeof(word));
-  return word;
+template <int kBits>
+TIDAL_INLINE Bytes UnpackPart(const uint8_t* p, int part) {
+  return And(ShiftBits(LoadBytes(p), -kBits * part), (1 << kBits) - 1);
 }
-TIDAL_INLINE DotSum AddDot(DotSum sum, Bytes codes, const DotWord* q) {
-  return _mm512_dpbusd_epi32(sum, codes, _mm512_set1_epi32(*q));
+TIDAL_INLINE void AddDots(const Bytes codes[kScanVectors], const int8_t* q,
+                          DotSum sums[kScanVectors]) {
+  const I32 x = Broadcast32(q);
+  TIDAL_UNROLL
+  for (int v = 0; v < kScanVectors; ++v) sums[v] = _mm512_dpbusd_epi32(sums[v], codes[v], x);
+}
+TIDAL_INLINE void BeginDots(const Bytes codes[kScanVectors], const int8_t* q,
+                            DotSum sums[kScanVectors]) {
+  TIDAL_UNROLL
+  for (int v = 0; v < kScanVectors; ++v) sums[v] = _mm512_setzero_si512();
+  AddDots(codes, q, sums);
 }
 TIDAL_INLINE DotTotal AddSum(DotTotal total, DotSum sum) { return _mm512_add_epi32(total, sum); }
 TIDAL_INLINE F32 TotalToF32(DotTotal total) { return _mm512_cvtepi32_ps(total); }

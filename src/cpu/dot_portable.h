@@ -16,7 +16,7 @@
 //                    multipliers busy
 //   kSplitPlanes     8-bit codes are given as low nibbles (steps 0..7), then high ones (8..15)
 //   And, Or          bitwise, with the same mask for every byte
-//   ShiftBits        left by -4..4 bits; bits that cross from byte to byte are masked off after
+//   ShiftBits        left by -6..4 bits; bits that cross from byte to byte are masked off after
 //   ByteToF32        byte t of each row as a float
 //   MakeHalfVector   vector i < kHalfVectors of what GroupDots wants to know of the two scales of a
 //                    Q6_K group, from scales[2][kRowTile]
@@ -26,9 +26,11 @@
 //                    so a float holds it.
 
 //   DotSum           kLanes running sums of products of codes and an 8-bit query's 4 channels;
-//                    kDotSteps<bits> additions of codes of so many bits never overflow it
-//   DotWord          4 channels of a query as AddDot reads them
-//   kScanVectors     vectors of tokens whose sums fit the registers with a group of query rows
+//                    kDotSteps<bits> products of codes of so many bits never overflow it
+//   kScanVectors     vectors of tokens whose sums fit the registers with a group of query rows:
+//                    what a query's channels are loaded for once
+//   UnpackPart       codes `part` of the 8 / kBits that share the bytes at p
+//   BeginDots        sums[v] = the products of codes[v] and the 4 channels at q; AddDots adds them
 //   DotTotal         sums of DotSums, exact for any head_dim that attention takes
 
 struct Bytes {
@@ -123,21 +125,23 @@ TIDAL_INLINE void GroupDots(const Group* groups, const ActivationBlock* const* b
 
 typedef F32 DotSum;
 typedef F32 DotTotal;
-struct DotWord {
-  float channels[4];
-};
 static constexpr int kScanVectors = 1;
 template <int kBits>
 static constexpr int kDotSteps = 64;
-TIDAL_INLINE DotSum ZeroDot() { return ZeroF(); }
 TIDAL_INLINE DotTotal ZeroTotal() { return ZeroF(); }
-TIDAL_INLINE DotWord MakeDotWord(const int8_t* q) {
-  return {{(float)q[0], (float)q[1], (float)q[2], (float)q[3]}};
+template <int kBits>
+TIDAL_INLINE Bytes UnpackPart(const uint8_t* p, int part) {
+  return And(ShiftBits(LoadBytes(p), -kBits * part), (1 << kBits) - 1);
 }
-TIDAL_INLINE DotSum AddDot(DotSum sum, Bytes codes, const DotWord* q) {
+TIDAL_INLINE void AddDots(const Bytes codes[kScanVectors], const int8_t* q,
+                          DotSum sums[kScanVectors]) {
   TIDAL_UNROLL
-  for (int t = 0; t < 4; ++t) sum = MulAdd(ByteToF32(codes, t), Set1(q->channels[t]), sum);
-  return sum;
+  for (int t = 0; t < 4; ++t) sums[0] = MulAdd(ByteToF32(codes[0], t), Set1((float)q[t]), sums[0]);
+}
+TIDAL_INLINE void BeginDots(const Bytes codes[kScanVectors], const int8_t* q,
+                            DotSum sums[kScanVectors]) {
+  sums[0] = ZeroF();
+  AddDots(codes, q, sums);
 }
 TIDAL_INLINE DotTotal AddSum(DotTotal total, DotSum sum) { return Add(total, sum); }
 TIDAL_INLINE F32 TotalToF32(DotTotal total) { return total; }

@@ -4,9 +4,9 @@
 // Bytes     a scan reads 4 * head_dim bytes of minima and steps and kPageSize * head_dim * bits / 8
 //           of codes per page and KV head, once for all query heads of it: 9/64 of an f16 K and V
 //           with 4 bits, 5/64 with 2.
-// Work      per code and query head one 8-bit multiply and add: with AVX2 that is 3 instructions
-// for
-//           32 of them, with VNNI one for 64.
+// Work      per code and query head one 8-bit multiply and add: with AVX2 that is 2.5 instructions
+//           for 32 of them, with VNNI one for 64. A page's codes are unpacked once for up to
+//           kMaxGroupRows heads; folding the steps into the queries is a fifth of a scan.
 
 // --- Sealing -------------------------------------------------------------------------------------
 
@@ -53,6 +53,170 @@ static void SealPage(const CacheBlock& keys, int32_t bits, const IndexPage& page
 
 // --- Scanning ------------------------------------------------------------------------------------
 
+// A query with a page's steps folded in, rounded to 8 bits.
+struct FoldedRow {
+  float base;   // q . minima
+  float scale;  // of the codes
+  int8_t codes[kMaxHeadDim];
+};
+
+// Rows side by side: every minimum and step is read once, no sum waits for itself, and all sums
+// stay in registers.
+static constexpr int kFoldRows = 3;
+
+template <int kRows>
+static TIDAL_NOINLINE void FoldRows(const IndexPage& page, const float* q, FoldedRow* folded) {
+  const int64_t stride = PaddedHeadDim(page.head_dim);
+  float products[kRows][kMaxHeadDim];
+  F32 base[kRows];
+  F32 most[kRows];
+  F32 least[kRows];
+  TIDAL_UNROLL
+  for (int r = 0; r < kRows; ++r) base[r] = most[r] = least[r] = ZeroF();
+  const auto fold = [&](int64_t d, F32 minima, F32 steps) TIDAL_INLINE_MEMBER {
+    TIDAL_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const F32 x = LoadU(q + r * stride + d);
+      const F32 product = Mul(x, steps);
+      base[r] = MulAdd(x, minima, base[r]);
+      most[r] = Max(product, most[r]);
+      least[r] = Min(product, least[r]);
+      StoreU(products[r] + d, product);
+    }
+  };
+  int64_t d = 0;
+  for (; d + kLanes <= page.head_dim; d += kLanes)
+    fold(d, LoadF16(page.minima + d), LoadF16(page.steps + d));
+  for (; d < stride; d += kLanes) {
+    const int lanes = d < page.head_dim ? (int)(page.head_dim - d) : 0;
+    fold(d, LoadF16N(page.minima + d, lanes), LoadF16N(page.steps + d, lanes));
+  }
+  F32 inverse[kRows];
+  TIDAL_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    const float max = ReduceMax(Max(most[r], Sub(ZeroF(), least[r])));
+    folded[r].base = ReduceAdd(base[r]);
+    folded[r].scale = max / 127;
+    inverse[r] = Set1(max > 0 ? 127 / max : 0.0f);
+  }
+  for (d = 0; d < stride; d += 32) {
+    TIDAL_UNROLL
+    for (int r = 0; r < kRows; ++r)
+      StoreRounded32(folded[r].codes + d, products[r] + d, inverse[r]);
+  }
+}
+
+static void FoldPage(const IndexPage& page, const ScanRows& rows, FoldedRow* folded) {
+  const int64_t stride = PaddedHeadDim(page.head_dim);
+  int32_t r = 0;
+  for (; r + kFoldRows <= rows.num_rows; r += kFoldRows)
+    FoldRows<kFoldRows>(page, rows.q + r * stride, folded + r);
+  for (; r < rows.num_rows; ++r) FoldRows<1>(page, rows.q + r * stride, folded + r);
+}
+
+// The products of one group of channels for kScanVectors * kLanes tokens; added to the sums, or
+// where they begin.
+template <int kBits, int kRows, bool kBegins>
+TIDAL_INLINE void AddGroup(const uint8_t* codes, const FoldedRow* rows, int32_t channel,
+                           DotSum (&sums)[kRows][kScanVectors]) {
+  constexpr int kParts = 8 / kBits;
+  TIDAL_UNROLL
+  for (int part = 0; part < kParts; ++part) {
+    Bytes x[kScanVectors];
+    TIDAL_UNROLL
+    for (int v = 0; v < kScanVectors; ++v) x[v] = UnpackPart<kBits>(codes + v * kLanes * 4, part);
+    TIDAL_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const int8_t* word = rows[r].codes + channel + part * 4;
+      if (kBegins && part == 0)
+        BeginDots(x, word, sums[r]);
+      else
+        AddDots(x, word, sums[r]);
+    }
+  }
+}
+
+// Adds a run of groups, short enough not to overflow, to the totals of kScanVectors * kLanes
+// tokens. With kWhole it is kRunGroups<kBits> of them, written out so that their sums stay in
+// registers.
+template <int kBits>
+static constexpr int kRunGroups = kDotSteps<kBits>* kBits / 8 < 4 ? kDotSteps<kBits>* kBits / 8 : 4;
+
+template <int kBits, int kRows, bool kWhole>
+TIDAL_INLINE void AddRun(const uint8_t* codes, const FoldedRow* rows, int32_t channel,
+                         int32_t groups, DotTotal (&totals)[kRows][kScanVectors]) {
+  constexpr int kGroupBytes = kBlockTokens * 4;
+  constexpr int kChannels = IndexChannelsPerGroup(kBits);
+  DotSum sums[kRows][kScanVectors];
+  AddGroup<kBits, kRows, true>(codes, rows, channel, sums);
+  if constexpr (kWhole) {
+    TIDAL_UNROLL
+    for (int g = 1; g < kRunGroups<kBits>; ++g) {
+      AddGroup<kBits, kRows, false>(codes + g * kGroupBytes, rows, channel + g * kChannels, sums);
+    }
+  } else {
+    for (int32_t g = 1; g < groups; ++g)
+      AddGroup<kBits, kRows, false>(codes + g * kGroupBytes, rows, channel + g * kChannels, sums);
+  }
+  TIDAL_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    TIDAL_UNROLL
+    for (int v = 0; v < kScanVectors; ++v) totals[r][v] = AddSum(totals[r][v], sums[r][v]);
+  }
+}
+
+template <int kBits, int kRows>
+static TIDAL_NOINLINE void ScanGroup(const IndexPage& page, const FoldedRow* rows,
+                                     const uint8_t* prefetch, int64_t prefetch_bytes,
+                                     float* scores) {
+  constexpr int kPieces = kBlockTokens / (kScanVectors * kLanes);
+  constexpr int kChannels = IndexChannelsPerGroup(kBits);
+  const int32_t groups = (page.head_dim + kChannels - 1) / kChannels;
+  const int64_t lines = (prefetch_bytes / 64 + kPieces - 1) / kPieces;
+  for (int t = 0; t < kBlockTokens; t += kScanVectors * kLanes) {
+    for (int64_t i = 0; i < lines; ++i, prefetch += 64) Prefetch(prefetch);
+    DotTotal totals[kRows][kScanVectors];
+    TIDAL_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      TIDAL_UNROLL
+      for (int v = 0; v < kScanVectors; ++v) totals[r][v] = ZeroTotal();
+    }
+    const uint8_t* codes = page.codes + t * 4;
+    int32_t g = 0;
+    for (; g + kRunGroups<kBits> <= groups; g += kRunGroups<kBits>) {
+      AddRun<kBits, kRows, true>(codes + g * kBlockTokens * 4, rows, g * kChannels,
+                                 kRunGroups<kBits>, totals);
+    }
+    if (g < groups) {
+      AddRun<kBits, kRows, false>(codes + g * kBlockTokens * 4, rows, g * kChannels, groups - g,
+                                  totals);
+    }
+    TIDAL_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      TIDAL_UNROLL
+      for (int v = 0; v < kScanVectors; ++v) {
+        StoreU(scores + r * kBlockTokens + t + v * kLanes,
+               MulAdd(TotalToF32(totals[r][v]), Set1(rows[r].scale), Set1(rows[r].base)));
+      }
+    }
+  }
+}
+
+static void ScanPage(const IndexPage& page, int32_t bits, const ScanRows& rows,
+                     const uint8_t* prefetch, int64_t prefetch_bytes, float* scores) {
+  FoldedRow folded[kMaxDecodeRows];
+  FoldPage(page, rows, folded);
+  ForEachGroup(rows.num_rows, [&]<int kRows>(int row) {
+    const FoldedRow* q = folded + row;
+    float* out = scores + row * kBlockTokens;
+    if (bits == 4)
+      ScanGroup<4, kRows>(page, q, prefetch, prefetch_bytes, out);
+    else
+      ScanGroup<2, kRows>(page, q, prefetch, prefetch_bytes, out);
+    prefetch_bytes = 0;  // asked for once
+  });
+}
+
 // A page's minima and steps as floats, zeros past head_dim.
 struct WideIndex {
   float minima[kMaxHeadDim];
@@ -72,141 +236,6 @@ struct WideIndex {
     }
   }
 };
-
-// A query with a page's steps folded in, rounded to 8 bits.
-struct FoldedRow {
-  float base;   // q . minima
-  float scale;  // of the codes
-  int8_t codes[kMaxHeadDim];
-};
-
-static TIDAL_NOINLINE void FoldRow(const WideIndex& wide, const float* q, int32_t padded,
-                                   FoldedRow* folded) {
-  float steps[kMaxHeadDim];
-  F32 base[2] = {ZeroF(), ZeroF()};
-  F32 most[2] = {ZeroF(), ZeroF()};
-  F32 least[2] = {ZeroF(), ZeroF()};
-  for (int32_t d = 0; d < padded; d += 2 * kLanes) {
-    TIDAL_UNROLL
-    for (int i = 0; i < 2; ++i) {
-      const F32 x = LoadU(q + d + i * kLanes);
-      const F32 step = Mul(x, LoadU(wide.steps + d + i * kLanes));
-      base[i] = MulAdd(x, LoadU(wide.minima + d + i * kLanes), base[i]);
-      most[i] = Max(step, most[i]);
-      least[i] = Min(step, least[i]);
-      StoreU(steps + d + i * kLanes, step);
-    }
-  }
-  const F32 magnitude = Max(Max(most[0], most[1]), Sub(ZeroF(), Min(least[0], least[1])));
-  const float max = ReduceMax(magnitude);
-  folded->base = ReduceAdd(Add(base[0], base[1]));
-  folded->scale = max / 127;
-  const F32 inverse = Set1(max > 0 ? 127 / max : 0.0f);
-  for (int32_t d = 0; d < padded; d += 32) StoreRounded32(folded->codes + d, steps + d, inverse);
-}
-
-// One group of channels of kScanVectors * kLanes tokens.
-template <int kBits, int kRows>
-TIDAL_INLINE void AddGroup(const uint8_t* codes, const DotWord* word,
-                           DotSum (&sums)[kRows][kScanVectors]) {
-  constexpr int kParts = 8 / kBits;
-  Bytes raw[kScanVectors];
-  TIDAL_UNROLL
-  for (int v = 0; v < kScanVectors; ++v) raw[v] = LoadBytes(codes + v * kLanes * 4);
-  TIDAL_UNROLL
-  for (int part = 0; part < kParts; ++part, word += kRows) {
-    Bytes x[kScanVectors];
-    TIDAL_UNROLL
-    for (int v = 0; v < kScanVectors; ++v) {
-      x[v] = And(raw[v], (1 << kBits) - 1);
-      if (part + 1 < kParts) raw[v] = ShiftBits(raw[v], -kBits);
-    }
-    TIDAL_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-      TIDAL_UNROLL
-      for (int v = 0; v < kScanVectors; ++v) sums[r][v] = AddDot(sums[r][v], x[v], word + r);
-    }
-  }
-}
-
-template <int kBits, int kRows>
-static TIDAL_NOINLINE void ScanGroup(const IndexPage& page, const WideIndex& wide, const float* q,
-                                     const uint8_t* prefetch, int64_t prefetch_bytes,
-                                     float* scores) {
-  constexpr int kParts = 8 / kBits;
-  constexpr int kGroupsPerSum = kDotSteps<kBits> / kParts;  // before sums may overflow
-  constexpr int kUnrolledGroups = kGroupsPerSum < 4 ? kGroupsPerSum : 4;
-  constexpr int kPieces = kBlockTokens / (kScanVectors * kLanes);
-  const auto padded = (int32_t)PaddedHeadDim(page.head_dim);
-  const int32_t groups = (page.head_dim + 4 * kParts - 1) / (4 * kParts);
-  FoldedRow rows[kRows];
-  alignas(64) DotWord words[kMaxHeadDim / 4 * kRows];  // [quad of channels][row]
-  TIDAL_UNROLL
-  for (int r = 0; r < kRows; ++r) FoldRow(wide, q + r * padded, padded, &rows[r]);
-  for (int32_t quad = 0; quad < groups * kParts; ++quad) {
-    TIDAL_UNROLL
-    for (int r = 0; r < kRows; ++r) words[quad * kRows + r] = MakeDotWord(rows[r].codes + quad * 4);
-  }
-  const int64_t lines = (prefetch_bytes / 64 + kPieces - 1) / kPieces;
-  for (int t = 0; t < kBlockTokens; t += kScanVectors * kLanes) {
-    for (int64_t i = 0; i < lines; ++i, prefetch += 64) Prefetch(prefetch);
-    DotTotal totals[kRows][kScanVectors];
-    TIDAL_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-      TIDAL_UNROLL
-      for (int v = 0; v < kScanVectors; ++v) totals[r][v] = ZeroTotal();
-    }
-    const uint8_t* codes = page.codes + t * 4;
-    const DotWord* word = words;
-    for (int32_t begin = 0; begin < groups; begin += kUnrolledGroups) {
-      const int32_t end = begin + kUnrolledGroups < groups ? begin + kUnrolledGroups : groups;
-      DotSum sums[kRows][kScanVectors];
-      TIDAL_UNROLL
-      for (int r = 0; r < kRows; ++r) {
-        TIDAL_UNROLL
-        for (int v = 0; v < kScanVectors; ++v) sums[r][v] = ZeroDot();
-      }
-      // Whole runs are written out: the sums then stay where they are.
-      if (end - begin == kUnrolledGroups) {
-        TIDAL_UNROLL
-        for (int g = 0; g < kUnrolledGroups; ++g)
-          AddGroup<kBits, kRows>(codes + g * kBlockTokens * 4, word + g * kParts * kRows, sums);
-      } else {
-        for (int32_t g = 0; g < end - begin; ++g)
-          AddGroup<kBits, kRows>(codes + g * kBlockTokens * 4, word + g * kParts * kRows, sums);
-      }
-      codes += (end - begin) * kBlockTokens * 4;
-      word += (end - begin) * kParts * kRows;
-      TIDAL_UNROLL
-      for (int r = 0; r < kRows; ++r) {
-        TIDAL_UNROLL
-        for (int v = 0; v < kScanVectors; ++v) totals[r][v] = AddSum(totals[r][v], sums[r][v]);
-      }
-    }
-    TIDAL_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-      TIDAL_UNROLL
-      for (int v = 0; v < kScanVectors; ++v) {
-        StoreU(scores + r * kBlockTokens + t + v * kLanes,
-               MulAdd(TotalToF32(totals[r][v]), Set1(rows[r].scale), Set1(rows[r].base)));
-      }
-    }
-  }
-}
-
-static void ScanPage(const IndexPage& page, int32_t bits, const ScanRows& rows,
-                     const uint8_t* prefetch, int64_t prefetch_bytes, float* scores) {
-  const WideIndex wide(page);
-  ForEachGroup(rows.num_rows, [&]<int kRows>(int row) {
-    const float* q = rows.q + row * PaddedHeadDim(page.head_dim);
-    float* out = scores + row * kBlockTokens;
-    if (bits == 4)
-      ScanGroup<4, kRows>(page, wide, q, prefetch, prefetch_bytes, out);
-    else
-      ScanGroup<2, kRows>(page, wide, q, prefetch, prefetch_bytes, out);
-    prefetch_bytes = 0;  // asked for once
-  });
-}
 
 static void ScanPageF32(const IndexPage& page, int32_t bits, const ScanRows& rows, const uint8_t*,
                         int64_t, float* scores) {
