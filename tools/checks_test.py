@@ -4,6 +4,7 @@
 usage: tools/checks_test.py
 """
 
+import json
 import pathlib
 import shutil
 import subprocess
@@ -158,6 +159,71 @@ class CountTests(unittest.TestCase):
         self.assertIn("skipped: release: a S.no: no model", lines)
         self.assertIn("failed: release: b S.bad", lines)
         self.assertIn("failed: release: c", lines)
+
+
+def estimate(value):
+    return {"value": value, "low": 0.5 * value, "high": 1.5 * value}
+
+
+def loss_run(window_kl, **changes):
+    plan = {"plan": "tidal:budget=512", "tokens": 8, "kl": estimate(sum(window_kl) / len(window_kl)), "window_kl": window_kl}
+    windows = [{"document": i // 2, "begin": i} for i in range(len(window_kl))]
+    run = {"kind": "loss", "command": "tidal eval loss -m 'a|b'", "model": "m.gguf", "model_hash": "ab" * 32, "prefill": 4096, "decode": 2,
+           "documents": ["a", "b", "c"], "windows": windows, "plans": [plan], "full_nats": estimate(2.0)}
+    return {**run, **changes}
+
+
+def task_run(right):
+    cell = {"task": "niah_single_1", "length": 4096, "depth": 0.5, "plan": 0, "scores": [[i, int(i < right)] for i in range(20)]}
+    total = {**cell, "depth": None, "cases": 20, "right": right, "score": right / 20, "low": 0, "high": 1}
+    return {"kind": "task", "model_hash": "cd" * 32, "question": "prefill", "seed": 1, "plans": ["tidal"], "cells": [cell], "totals": [total]}
+
+
+class Reports(unittest.TestCase):
+    def run_tool(self, tool, *runs_of_reports, format_number=1):
+        with tempfile.TemporaryDirectory() as folder:
+            paths = []
+            for number, runs in enumerate(runs_of_reports):
+                path = pathlib.Path(folder) / f"{number}.json"
+                path.write_text(json.dumps({"format": format_number, "runs": runs}), encoding="utf-8")
+                paths.append(path)
+            return subprocess.run([sys.executable, TOOLS / tool, *paths], capture_output=True, text=True, check=False)
+
+    def test_a_loss_that_grew_in_every_document(self):
+        first = [0.1, 0.2, 0.1, 0.2, 0.1, 0.2]
+        result = self.run_tool("compare_reports.py", [loss_run(first)], [loss_run([kl + 0.01 for kl in first])])
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertIn("+0.01 (+0.01 to +0.01) | WORSE", result.stdout)
+
+    def test_a_loss_that_grew_here_and_fell_there(self):
+        result = self.run_tool("compare_reports.py", [loss_run([0.1] * 6)], [loss_run([0.2, 0.2, 0.05, 0.05, 0.1, 0.1])])
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertNotIn("WORSE", result.stdout)
+
+    def test_other_windows_are_compared_by_their_intervals(self):
+        for second, code in ((0.2, 0), (0.9, 1)):
+            result = self.run_tool("compare_reports.py", [loss_run([0.1] * 6)], [loss_run([second] * 6, decode=3)])
+            self.assertEqual(result.returncode, code, result.stdout + result.stderr)
+            self.assertIn("other windows", result.stdout)
+
+    def test_tasks_are_compared_case_by_case(self):
+        for right, code in ((20, 0), (17, 0), (12, 1)):
+            result = self.run_tool("compare_reports.py", [task_run(20)], [task_run(right)])
+            self.assertEqual(result.returncode, code, result.stdout + result.stderr)
+
+    def test_what_cannot_be_compared(self):
+        for first, second, format_number in (([], [], 1), ([loss_run([1.0] * 6)], [task_run(1)], 1), ([], [], 7), ([{"kind": "loss"}] * 2, [{"kind": "loss"}], 1)):
+            result = self.run_tool("compare_reports.py", first, second, format_number=format_number)
+            self.assertEqual(result.returncode, 2)
+            self.assertEqual(len(result.stderr.splitlines()), 1, result.stderr)
+
+    def test_tables_of_results_name_their_commands(self):
+        result = self.run_tool("make_results.py", [loss_run([0.1] * 6)], [task_run(12)])
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("### m.gguf: loss at 4096 tokens", result.stdout)
+        self.assertIn("tidal eval loss -m 'a|b'", result.stdout)
+        self.assertIn("| `tidal:budget=512` | 0.100 (0.0500 to 0.150) | – |", result.stdout)
+        self.assertIn("| `tidal` | niah_single_1 | 4096 | 20 | 60.0 |", result.stdout)
 
 
 class EvalData(unittest.TestCase):
