@@ -55,17 +55,10 @@ void AddIntList(CLI::App* app, const OptionText& text, std::vector<int32_t>* val
                                  });
 }
 
-Result<std::vector<PlanSpec>> ParsePlans(const std::string& flag, const std::string& text) {
-  Result<std::vector<PlanSpec>> plans = PlanSpec::ParseList(text);
-  if (!plans.ok()) return plans.status().Annotate(flag);
-  return plans;
-}
-
 BenchCommand::BenchCommand(CLI::App* app) : Command(app) {
   settings_.prompt_tokens = {512};
   settings_.decode_tokens = {64};
   settings_.depths = {0};
-  model_.engine.plans = {PlanSpec()};
   SetHeading(app, "Tests");
   AddIntList(app,
              {"-p,--n-prompt", "N[,N...]", "Prefill tests of N tokens; 0 for none (default: 512)"},
@@ -74,13 +67,7 @@ BenchCommand::BenchCommand(CLI::App* app) : Command(app) {
              &settings_.decode_tokens, 0);
   AddIntList(app, {"-d,--n-depth", "N[,N...]", "Tokens in the cache before a test (default: 0)"},
              &settings_.depths, 0);
-  AddValue<std::vector<PlanSpec>>(
-      app,
-      {"--attention", "PLAN[,PLAN...]",
-       "What the layers of a decoded token read, plans to compare: full, tidal, tidal-paper, "
-       "lessismore, quest, streaming, tokenselect, omnikv, kascade, zipvl, twilight, each with "
-       "settings as in tidal:budget=512; docs/attention_plans.md explains them (default: full)"},
-      &model_.engine.plans, ParsePlans);
+  AddAttentionPlansOption(app, &model_, "full");
   AddInt(app, {"-r,--repetitions", "N", "How often to repeat each test (default: 5)"},
          &settings_.repetitions, {1, 10000});
   SetHeading(app, "Output");

@@ -151,7 +151,8 @@ Program::Program()
   for (const auto make : {MakeGenerateCommand, MakeChatCommand, MakeScoreCommand, MakeBenchCommand})
     commands.push_back(make(root.get()));
   CLI::App* eval = AddEvalGroup(root.get());
-  for (const auto make : {MakeEvalLossCommand}) commands.push_back(make(eval));
+  for (const auto make : {MakeEvalLossCommand, MakeEvalTaskCommand, MakeEvalSpeedCommand})
+    commands.push_back(make(eval));
   for (const auto make : {MakeInspectCommand, MakeTokenizeCommand, MakeCompletionCommand})
     commands.push_back(make(root.get()));
   PutHelpUnderOther(root.get());

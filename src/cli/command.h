@@ -46,6 +46,8 @@ std::unique_ptr<Command> MakeBenchCommand(CLI::App* root);
 // The group "eval" with its commands.
 CLI::App* AddEvalGroup(CLI::App* root);
 std::unique_ptr<Command> MakeEvalLossCommand(CLI::App* eval);
+std::unique_ptr<Command> MakeEvalTaskCommand(CLI::App* eval);
+std::unique_ptr<Command> MakeEvalSpeedCommand(CLI::App* eval);
 std::unique_ptr<Command> MakeInspectCommand(CLI::App* root);
 std::unique_ptr<Command> MakeTokenizeCommand(CLI::App* root);
 std::unique_ptr<Command> MakeCompletionCommand(CLI::App* root);

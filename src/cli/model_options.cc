@@ -114,6 +114,22 @@ void AddAttentionOption(CLI::App* app, ModelOptions* options) {
       });
 }
 
+void AddAttentionPlansOption(CLI::App* app, ModelOptions* options, const char* defaults) {
+  options->engine.plans = PlanSpec::ParseList(defaults).value();
+  const std::string help = fmt::format(
+      "What the layers of a decoded token read, plans to compare: full, tidal, tidal-paper, "
+      "lessismore, quest, streaming, tokenselect, omnikv, kascade, zipvl, twilight, each with "
+      "settings as in tidal:budget=512; docs/attention_plans.md explains them (default: {})",
+      defaults);
+  AddValue<std::vector<PlanSpec>>(
+      app, {"--attention", "PLAN[,PLAN...]", help.c_str()}, &options->engine.plans,
+      [](const std::string& flag, const std::string& text) {
+        Result<std::vector<PlanSpec>> plans = PlanSpec::ParseList(text);
+        if (!plans.ok()) return Result<std::vector<PlanSpec>>(plans.status().Annotate(flag));
+        return plans;
+      });
+}
+
 namespace {
 
 void TellOfSidecar(const Console& console, const Engine& engine) {

@@ -30,6 +30,9 @@ void AddModelOptions(CLI::App* app, ModelOptions* options);
 // Declares --attention with one plan, which becomes the only one of engine.plans ("full" where the
 // option is not given).
 void AddAttentionOption(CLI::App* app, ModelOptions* options);
+// Declares --attention with plans to compare, which become engine.plans; `defaults` is a list of
+// plans as the option takes it.
+void AddAttentionPlansOption(CLI::App* app, ModelOptions* options, const char* defaults);
 
 struct LoadedEngine {
   std::unique_ptr<Engine> engine;
