@@ -147,7 +147,8 @@ class Engine {
   int32_t num_threads() const;
   Isa isa() const;  // the one in use, never kAuto
   MemoryUse memory() const;
-  // The file of calibrated plans that was read beside the model; empty: there is none.
+  // The file of calibrated plans that was read beside the model, or "the built-in calibration of
+  // NAME"; empty: there is neither.
   const std::string& sidecar() const;
   // The plan for this model. kInvalidArgument as PlanSpec::Resolve.
   Result<AttentionPlan> ResolvePlan(const PlanSpec& spec) const;

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "engine/engine.h"
+#include "engine/engine_setup.h"
 #include "model/model_hash.h"
 #include "model/test_model.h"
 
@@ -338,6 +339,24 @@ TEST_F(EnginePlans, ASidecarIsReadAndUsed) {
   const auto directory = Engine::Create(Options(), nullptr);
   ASSERT_FALSE(directory.ok());
   EXPECT_EQ(directory.status().code(), StatusCode::kIo);
+}
+
+TEST_F(EnginePlans, ABuiltInCalibrationServesWhereThereIsNoSidecar) {
+  const Model model = Model::Load(path()).value();
+  const auto text = [&](const std::string& layer) {
+    return R"({"format":1,"model_hash":")" + ModelHash(model).value() +
+           R"(","plans":[{"preset":"tidal","budget":64,"select":[)" + layer +
+           R"(],"full":[0,1]}]})";
+  };
+  const std::string built_in = text("1");
+  const EmbeddedText table[] = {{"random", built_in}};
+  const auto found = ReadSidecar(path(), model, table);
+  ASSERT_TRUE(found.ok() && found.value()) << found.status().message();
+  EXPECT_EQ(found.value()->name(), "the built-in calibration of random");
+  EXPECT_EQ(found.value()->entries()[0].select, std::vector<int32_t>{1});
+  std::ofstream(sidecar_path()) << text("2");
+  EXPECT_EQ(ReadSidecar(path(), model, table).value()->name(), sidecar_path())
+      << "a sidecar beside the model comes first";
 }
 
 }  // namespace

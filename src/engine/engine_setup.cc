@@ -87,10 +87,17 @@ Result<int32_t> ChooseNumPages(const EngineOptions& options, const Model& model,
       FormatBytes(model.weight_bytes()), FormatBytes(room.available_bytes));
 }
 
-Result<std::optional<Sidecar>> ReadSidecar(const std::string& model_path, const Model& model) {
+Result<std::optional<Sidecar>> ReadSidecar(const std::string& model_path, const Model& model,
+                                           std::span<const EmbeddedText> built_in) {
   const std::string path = SidecarPath(model_path);
+  const int32_t num_layers = model.config().num_layers;
+  const int32_t num_kv_heads = model.config().num_kv_heads;
   std::error_code error;
-  if (!std::filesystem::exists(path, error)) return std::optional<Sidecar>();
+  if (!std::filesystem::exists(path, error)) {
+    if (built_in.empty()) return std::optional<Sidecar>();
+    TIDAL_ASSIGN_OR_RETURN(const std::string hash, ModelHash(model));
+    return FindCalibration(built_in, hash, num_layers, num_kv_heads);
+  }
   const uintmax_t size = std::filesystem::file_size(path, error);
   if (error) return IoError("{}: cannot read: {}", path, error.message());
   if (size > kMaxSidecarBytes) {
@@ -102,9 +109,8 @@ Result<std::optional<Sidecar>> ReadSidecar(const std::string& model_path, const 
   if (!file.read(text.data(), static_cast<std::streamsize>(size)))
     return IoError("{}: cannot read its {} bytes", path, size);
   TIDAL_ASSIGN_OR_RETURN(const std::string hash, ModelHash(model));
-  TIDAL_ASSIGN_OR_RETURN(
-      Sidecar sidecar,
-      Sidecar::Parse(path, text, hash, model.config().num_layers, model.config().num_kv_heads));
+  TIDAL_ASSIGN_OR_RETURN(Sidecar sidecar,
+                         Sidecar::Parse(path, text, hash, num_layers, num_kv_heads));
   return std::optional<Sidecar>(std::move(sidecar));
 }
 

@@ -5,7 +5,9 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 
+#include "attention/built_in_calibrations.h"
 #include "attention/sidecar.h"
 #include "base/status.h"
 #include "engine/engine.h"
@@ -28,9 +30,11 @@ Result<int32_t> ChooseCtxSize(const EngineOptions& options, const Model& model,
 Result<int32_t> ChooseNumPages(const EngineOptions& options, const Model& model,
                                const KeyIndexChoice& index);
 
-// The calibrated plans beside the model's file; none where there is no such file. Errors: kIo,
-// those of Sidecar::Parse.
-Result<std::optional<Sidecar>> ReadSidecar(const std::string& model_path, const Model& model);
+// The calibrated plans beside the model's file; where there is no such file those of `built_in` for
+// this model, or none. Errors: kIo, those of ModelHash and Sidecar::Parse.
+Result<std::optional<Sidecar>> ReadSidecar(
+    const std::string& model_path, const Model& model,
+    std::span<const EmbeddedText> built_in = BuiltInCalibrations());
 
 }  // namespace tidal
 
