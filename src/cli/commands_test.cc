@@ -113,6 +113,21 @@ TEST(Inspect, TextAndJson) {
   EXPECT_THAT(text.out, HasSubstr("llama.block_count"));
   const Json json = JsonOf({"inspect", TinyModel(), "-c", "100", "--json"});
   EXPECT_EQ(json["context_tokens"], 100);
+  // Any machine that runs this holds the tiny model's 512 tokens.
+  EXPECT_THAT(text.out, HasSubstr(", for a context of 512 tokens (f16 cache)\n"));
+  EXPECT_EQ(json["largest_context_tokens"], 512);
+  EXPECT_GT(json["available_bytes"].get<int64_t>(), 0);
+}
+
+TEST(Memory, EveryLoadSaysWhatItTakesToWhoWantsToKnow) {
+  const std::vector<std::string> args = {"generate", "-m", TinyModel(), "-p", "the", "-n", "1"};
+  EXPECT_EQ(RunTidal(args).err, "");
+  std::vector<std::string> told = args;
+  told.insert(told.end(), {"--log-level", "info", "-c", "128"});
+  // 2 layers of 2 KV heads of 16 elements, K and V of 2 bytes: 256 bytes a token.
+  EXPECT_THAT(RunTidal(told).err, HasSubstr("cache 32.0 KiB for 128 tokens\n"));
+  told.insert(told.end(), {"--index-layers", "all"});
+  EXPECT_THAT(RunTidal(told).err, HasSubstr("for 128 tokens, key index "));
 }
 
 TEST(Bench, JsonHasTheContractsShape) {

@@ -14,6 +14,7 @@
 #include "cli/output.h"
 #include "cli/report.h"
 #include "cpu/cpu_executor.h"
+#include "engine/engine_setup.h"
 #include "hf/hf_folder.h"
 #include "kv/page_pool.h"
 #include "model/describe.h"
@@ -79,13 +80,30 @@ std::string AddIndex(const ModelConfig& config, int64_t num_tokens, std::string 
   return text;
 }
 
-Result<std::string> AddIndexJson(const ModelConfig& config, int64_t num_tokens,
-                                 const std::string& text) {
+// The largest context that fits here and now, with what --cache-type-k and -v are by default and
+// without a key index; 0: none.
+int32_t LargestContext(const Model& model) {
+  EngineOptions options;
+  options.model_path = model.path();
+  const Result<int32_t> fitting = ChooseCtxSize(options, model, KeyIndexChoice());
+  return fitting.ok() ? *fitting : 0;
+}
+
+std::string AddFit(const Model& model, std::string text) {
+  return text + fmt::format("\nmemory available: {}, for a context of {} tokens (f16 cache)\n",
+                            FormatBytes(AvailableMemoryBytes()), LargestContext(model));
+}
+
+// The key index, and what fits, as AddIndex and AddFit say it.
+Result<std::string> AddMemoryJson(const Model& model, int64_t num_tokens, const std::string& text) {
   Json json = Json::parse(text, nullptr, false);
   TIDAL_CHECK(json.is_object(), "the description is no JSON object");
   Json& index = json["index"] = Json::array();
   for (const int32_t bits : kIndexBits)
-    index.push_back({{"bits", bits}, {"total_bytes", IndexBytes(config, num_tokens, bits)}});
+    index.push_back(
+        {{"bits", bits}, {"total_bytes", IndexBytes(model.config(), num_tokens, bits)}});
+  json["available_bytes"] = AvailableMemoryBytes();
+  json["largest_context_tokens"] = LargestContext(model);
   return DumpLine(json);
 }
 
@@ -106,8 +124,8 @@ Result<std::string> InspectCommand::Describe(const Console& console) const {
     const int64_t num_tokens = ctx_size_ == 0 ? config.trained_seq_len : ctx_size_;
     TIDAL_ASSIGN_OR_RETURN(std::string text, json_ ? DescribeModelJson(*model, ctx_size_)
                                                    : DescribeModel(*model, ctx_size_));
-    if (json_) return AddIndexJson(config, num_tokens, text);
-    return AddIndex(config, num_tokens, std::move(text));
+    if (json_) return AddMemoryJson(*model, num_tokens, text);
+    return AddFit(*model, AddIndex(config, num_tokens, std::move(text)));
   }
   if (model.status().code() != StatusCode::kUnsupported) return model.status();
   // A file or a folder can be looked at whether or not this program can run it.

@@ -7,6 +7,7 @@
 #include <limits>
 #include <spdlog/spdlog.h>
 
+#include "base/system_memory.h"
 #include "cli/arguments.h"
 #include "cli/progress_bar.h"
 
@@ -33,7 +34,8 @@ void AddRunOptions(CLI::App* app, ModelOptions* options) {
          {"-t,--threads", "N", "Threads to compute with (default: the cores this process may use)"},
          &engine->num_threads, {1, kMaxThreads});
   AddValue<std::string>(
-      app, {"--device", "cpu|cuda|cuda:N", "Where to run; cuda needs a build with CUDA (default: cpu)"},
+      app,
+      {"--device", "cpu|cuda|cuda:N", "Where to run; cuda needs a build with CUDA (default: cpu)"},
       &engine->device, ParseDevice);
   AddValue<Isa>(app,
                 {"--isa", "auto|portable|avx2|avx512",
@@ -138,6 +140,17 @@ void TellOfSidecar(const Console& console, const Engine& engine) {
                            BaseName(engine.sidecar())));
 }
 
+// What the model takes, where somebody reads it.
+void TellOfMemory(const Console& console, const Engine& engine) {
+  if (!console.err_can_redraw() && spdlog::get_level() > spdlog::level::info) return;
+  const MemoryUse memory = engine.memory();
+  std::string index;
+  if (memory.index_bytes > 0) index = ", key index " + FormatBytes(memory.index_bytes);
+  console.Tell(fmt::format("tidal: info: memory: weights {}, cache {} for {} tokens{}\n",
+                           FormatBytes(memory.weight_bytes), FormatBytes(memory.kv_bytes),
+                           engine.ctx_size(), index));
+}
+
 }  // namespace
 
 Result<LoadedEngine> LoadEngine(const Console& console, const ModelOptions& options,
@@ -153,6 +166,7 @@ Result<LoadedEngine> LoadEngine(const Console& console, const ModelOptions& opti
                          }));
   const std::chrono::duration<double, std::milli> load = std::chrono::steady_clock::now() - start;
   bar.Clear();
+  TellOfMemory(console, *engine);
   TellOfSidecar(console, *engine);
   LoadedEngine loaded{std::move(engine), {}, load.count()};
   for (const PlanSpec& spec : engine_options.plans) {

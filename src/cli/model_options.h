@@ -40,8 +40,9 @@ struct LoadedEngine {
   double load_ms = 0;
 };
 
-// Loads with a progress bar, and tells when calibrated plans were found beside the model. Errors:
-// those of Engine::Create. `max_sequences` as in EngineOptions.
+// Loads with a progress bar, and tells what weights, cache and index take (on a terminal, or from
+// --log-level info on) and when calibrated plans were found beside the model. Errors: those of
+// Engine::Create. `max_sequences` as in EngineOptions.
 Result<LoadedEngine> LoadEngine(const Console& console, const ModelOptions& options,
                                 int32_t max_sequences = 1);
 
