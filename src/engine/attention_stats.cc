@@ -29,6 +29,28 @@ void AttentionStats::AddSparseRow(const RowReport& report) {
   mass_least = std::min(mass_least, mass);
 }
 
+void AttentionStats::Add(const AttentionStats& other) {
+  full_rows += other.full_rows;
+  sparse_rows += other.sparse_rows;
+  guard_rows += other.guard_rows;
+  for (int role = 0; role < kNumLayerRoles; ++role) {
+    tokens_attended[role] += other.tokens_attended[role];
+    layers[role] += other.layers[role];
+  }
+  mass_rows += other.mass_rows;
+  mass_sum += other.mass_sum;
+  mass_least = std::min(mass_least, other.mass_least);
+  const int64_t rows = correction.rows + other.correction.rows;
+  if (rows > 0) {
+    correction.kl_mean = (correction.kl_mean * static_cast<double>(correction.rows) +
+                          other.correction.kl_mean * static_cast<double>(other.correction.rows)) /
+                         static_cast<double>(rows);
+  }
+  correction.kl_max = std::max(correction.kl_max, other.correction.kl_max);
+  correction.runs += other.correction.runs;
+  correction.rows = rows;
+}
+
 double AttentionStats::MeanTokensAttended(LayerRole role) const {
   const auto i = static_cast<size_t>(role);
   return layers[i] == 0 ? 0 : tokens_attended[i] / static_cast<double>(layers[i]);

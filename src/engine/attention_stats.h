@@ -32,6 +32,8 @@ struct AttentionStats {
 
   void AddFullRow(const RowReport& report, bool forced_by_guard);
   void AddSparseRow(const RowReport& report);
+  // Those of another request.
+  void Add(const AttentionStats& other);
 
   // Mean over rows and layers; 0 where no row had a layer of the role.
   double MeanTokensAttended(LayerRole role) const;

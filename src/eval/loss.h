@@ -16,6 +16,7 @@
 #include "engine/engine.h"
 #include "eval/eval_hooks.h"
 #include "eval/statistics.h"
+#include "eval/window.h"
 
 namespace tidal {
 
@@ -40,14 +41,6 @@ struct LossRequest {
   uint64_t seed = 1;            // of the bootstrap
 };
 
-// A decoded row under a plan, beside the same row under full attention.
-struct TokenLoss {
-  float kl = 0;             // KL(full || plan) in nats, over the whole vocabulary
-  float extra_nats = 0;     // what the plan finds the text's next token less likely by
-  float selected_mass = 1;  // of the row (RowReport); NaN where the scorer gives none
-  bool agrees = true;       // both find the same token likeliest
-};
-
 struct LossWindow {
   int32_t document = 0;  // index into LossResult::documents
   int64_t begin = 0;     // its first prefilled token
@@ -59,16 +52,6 @@ struct PlanWindow {
   // How many greedily generated tokens are those of full attention; as many as were generated where
   // all are. Only with LossRequest::divergence.
   std::optional<int32_t> same_text;
-};
-
-// Of one plan's decode steps, alone, at one context.
-struct PlanSpeed {
-  int32_t context = 0;      // tokens in the cache at the first step
-  double tokens_per_s = 0;  // by the median step
-  double scan_bytes = 0;    // per step: read to choose by
-  double gather_bytes = 0;  // K and V of sets
-  double full_bytes = 0;    // K and V of layers that read everything
-  double weight_bytes = 0;
 };
 
 // Means are over decoded tokens, intervals by bootstrap (statistics.h).
@@ -102,18 +85,23 @@ struct LossResult {
   bool interrupted = false;  // hooks.stop said so before all windows were done
 };
 
-// How many sequences an engine must be able to open for the request, and how many tokens its cache
-// must hold (EngineOptions::max_sequences, cache_tokens). The context is prefill + decode.
-int32_t LossSequences(const LossRequest& request);
-int64_t LossCacheTokens(const LossRequest& request);
+// What an engine must have for an evaluation: a context (EngineOptions::ctx_size), sequences
+// (max_sequences) and a cache (cache_tokens).
+struct EvalNeeds {
+  int32_t context = 0;
+  int32_t sequences = 0;
+  int64_t cache_tokens = 0;
+};
+EvalNeeds NeedsOf(const LossRequest& request);
 
-// kInvalidArgument: no document, no plan, a text too short for the windows (which names the file,
-// its tokens and those needed). Windows of a document are spread evenly over it; what they decode
-// never overlaps.
-Status CheckLossRequest(const LossRequest& request);
+// Where the windows of a document begin: spread evenly, and what they decode never overlaps.
+// kInvalidArgument where the text is too short (names the document, its tokens, and how many are
+// needed).
+Result<std::vector<int64_t>> WindowBegins(const EvalDocument& document, int32_t prefill,
+                                          int32_t decode, int32_t windows);
 
-// Runs it. Errors: those of CheckLossRequest and of the engine. REQUIRES: the engine is idle and
-// has no open sequence.
+// Runs it. Errors: those of WindowBegins and of the engine. REQUIRES: at least one document, one
+// plan and two decoded tokens; the engine is idle, has no open sequence and has what NeedsOf says.
 Result<LossResult> MeasureLoss(Engine* engine, const LossRequest& request, const EvalHooks& hooks);
 
 }  // namespace tidal

@@ -57,6 +57,19 @@ void ReferenceRow::Set(std::span<const float> logits) {
   logits_.assign(logits.begin(), logits.end());
   best_ = ArgMax(logits);
   log_sum_exp_ = LogSumExp(logits);
+  probs_.resize(logits.size());
+  for (size_t i = 0; i < logits.size(); ++i)
+    probs_[i] = std::exp(Usable(logits[i]) - static_cast<float>(log_sum_exp_));
+  mean_logit_ = MeanOf(logits);
+}
+
+double ReferenceRow::MeanOf(std::span<const float> logits) const {
+  double sum = 0;
+  for (size_t i = 0; i < probs_.size(); ++i) {
+    const auto prob = static_cast<double>(probs_[i]);
+    if (prob > 0) sum += prob * static_cast<double>(Usable(logits[i]));
+  }
+  return sum;
 }
 
 double ReferenceRow::Logprob(int32_t token) const {
@@ -66,17 +79,9 @@ double ReferenceRow::Logprob(int32_t token) const {
 double ReferenceRow::KlTo(std::span<const float> other, double other_log_sum_exp) const {
   TIDAL_CHECK(other.size() == logits_.size(), "rows of {} and {} logits", logits_.size(),
               other.size());
-  // Sum of p (log p - log q) = sum of p (logit_p - logit_q) - lse_p + lse_q. Equal logits give a
-  // sum of zeros and equal log-sums, so exactly 0.
-  double sum = 0;
-  for (size_t i = 0; i < logits_.size(); ++i) {
-    const float logit = Usable(logits_[i]);
-    if (logit == kMinusInfinity) continue;
-    const auto prob = static_cast<double>(std::exp(logit - static_cast<float>(log_sum_exp_)));
-    if (prob > 0)
-      sum += prob * (static_cast<double>(logit) - static_cast<double>(Usable(other[i])));
-  }
-  return std::max(0.0, sum - log_sum_exp_ + other_log_sum_exp);
+  // Sum of p (log p - log q), where log p is logit - log_sum_exp. Equal logits give equal sums, so
+  // exactly 0.
+  return std::max(0.0, (mean_logit_ - MeanOf(other)) + (other_log_sum_exp - log_sum_exp_));
 }
 
 double Quantile(std::vector<double>* values, double q) {

@@ -34,8 +34,13 @@ class ReferenceRow {
   double log_sum_exp() const { return log_sum_exp_; }
 
  private:
+  // The mean of a row's logits under these probabilities.
+  double MeanOf(std::span<const float> logits) const;
+
   std::vector<float> logits_;
+  std::vector<float> probs_;
   double log_sum_exp_ = 0;
+  double mean_logit_ = 0;  // of its own logits
   int32_t best_ = 0;
 };
 

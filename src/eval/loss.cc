@@ -1,0 +1,176 @@
+#include "eval/loss.h"
+
+#include <algorithm>
+#include <cmath>
+#include <fmt/format.h>
+#include <utility>
+
+#include "eval/loss_summary.h"
+
+namespace tidal {
+namespace {
+
+// One window's place in the work.
+struct Place {
+  int32_t document = 0;
+  int64_t begin = 0;
+};
+
+Result<std::vector<Place>> PlacesOf(const LossRequest& request) {
+  std::vector<Place> places;
+  for (size_t document = 0; document < request.documents.size(); ++document) {
+    TIDAL_ASSIGN_OR_RETURN(const std::vector<int64_t> begins,
+                           WindowBegins(request.documents[document], request.prefill,
+                                        request.decode, request.windows));
+    for (const int64_t begin : begins) places.push_back({static_cast<int32_t>(document), begin});
+  }
+  return places;
+}
+
+// The shares of a window's work that its prefill and its decoding take, roughly: a decoded row of
+// each plan costs like a prefilled one, and choosing about as much again.
+class WindowProgress {
+ public:
+  WindowProgress(const LossRequest& request, size_t num_places, const EvalHooks& hooks)
+      : hooks_(hooks), num_places_(static_cast<double>(num_places)) {
+    const double prefill = request.prefill;
+    const double decode = 2.0 * request.decode * static_cast<double>(request.plans.size() + 1) *
+                          (request.divergence ? 2 : 1);
+    prefill_share_ = prefill / (prefill + decode);
+    decode_share_ = (1 - prefill_share_) / (request.divergence ? 2 : 1);
+  }
+
+  EvalHooks Prefill(size_t place) const { return Part(place, 0, prefill_share_); }
+  EvalHooks Decode(size_t place) const { return Part(place, prefill_share_, decode_share_); }
+  EvalHooks Generate(size_t place) const {
+    return Part(place, prefill_share_ + decode_share_, decode_share_);
+  }
+
+ private:
+  EvalHooks Part(size_t place, double from, double share) const {
+    return {hooks_.stop, [this, place, from, share](double fraction, const std::string& what) {
+              hooks_.Report((static_cast<double>(place) + from + share * fraction) / num_places_,
+                            fmt::format("{} of window {} of {}", what, place + 1, num_places_));
+            }};
+  }
+
+  const EvalHooks& hooks_;
+  double num_places_;
+  double prefill_share_ = 0;
+  double decode_share_ = 0;
+};
+
+std::vector<AttentionPlan> PlansOf(const LossRequest& request) {
+  std::vector<AttentionPlan> plans;
+  for (const EvalPlan& plan : request.plans) plans.push_back(plan.plan);
+  return plans;
+}
+
+int32_t SameBeginning(const std::vector<TokenId>& a, const std::vector<TokenId>& b) {
+  const auto differ = std::mismatch(a.begin(), a.end(), b.begin(), b.end());
+  return static_cast<int32_t>(differ.first - a.begin());
+}
+
+// Everything about one window, kept only where all of it was done.
+struct FinishedWindow {
+  DecodedWindow decoded;
+  std::vector<int32_t> same_text;  // [plans], empty without divergence
+};
+
+Result<FinishedWindow> RunWindow(const Window& window, const LossRequest& request,
+                                 const WindowProgress& progress, size_t place) {
+  FinishedWindow finished;
+  std::vector<AttentionPlan> plans = PlansOf(request);
+  TIDAL_ASSIGN_OR_RETURN(finished.decoded, window.Decode(plans, progress.Decode(place)));
+  if (!request.divergence) return finished;
+  plans.insert(plans.begin(), AttentionPlan());
+  TIDAL_ASSIGN_OR_RETURN(const auto texts, window.Generate(plans, progress.Generate(place)));
+  for (size_t i = 1; i < texts.size(); ++i)
+    finished.same_text.push_back(SameBeginning(texts[i], texts[0]));
+  return finished;
+}
+
+void Keep(const Place& place, FinishedWindow finished, LossResult* result) {
+  double nats = 0;
+  for (const float nat : finished.decoded.full_nats) nats += static_cast<double>(nat);
+  result->windows.push_back(
+      {place.document, place.begin, nats / static_cast<double>(finished.decoded.full_nats.size())});
+  for (size_t i = 0; i < result->plans.size(); ++i) {
+    PlanWindow& window = result->plans[i].windows.emplace_back();
+    window.tokens = std::move(finished.decoded.plans[i]);
+    if (!finished.same_text.empty()) window.same_text = finished.same_text[i];
+    result->plans[i].attention.Add(finished.decoded.attention[i]);
+  }
+}
+
+Status MeasureSpeeds(const Window& window, const LossRequest& request, const EvalHooks& hooks,
+                     LossResult* result) {
+  TIDAL_ASSIGN_OR_RETURN(result->full_speed,
+                         window.MeasureSpeed(AttentionPlan(), request.speed_steps, hooks));
+  for (PlanLoss& plan : result->plans) {
+    TIDAL_ASSIGN_OR_RETURN(plan.speed,
+                           window.MeasureSpeed(plan.plan.plan, request.speed_steps, hooks));
+  }
+  return OkStatus();
+}
+
+// kCancelled where stopped; the windows that were finished are in *result.
+Status RunPlaces(Engine* engine, const LossRequest& request, const std::vector<Place>& places,
+                 const EvalHooks& hooks, LossResult* result) {
+  const WindowProgress progress(request, places.size(), hooks);
+  for (size_t i = 0; i < places.size(); ++i) {
+    const auto& tokens = request.documents[static_cast<size_t>(places[i].document)].tokens;
+    const auto text = std::span(tokens).subspan(
+        static_cast<size_t>(places[i].begin),
+        static_cast<size_t>(request.prefill) + static_cast<size_t>(request.decode) + 1);
+    TIDAL_ASSIGN_OR_RETURN(const Window window,
+                           Window::Open(engine, text, request.prefill, progress.Prefill(i)));
+    TIDAL_ASSIGN_OR_RETURN(FinishedWindow finished, RunWindow(window, request, progress, i));
+    Keep(places[i], std::move(finished), result);
+    if (i == 0 && request.speed_steps > 0)
+      TIDAL_RETURN_IF_ERROR(MeasureSpeeds(window, request, {hooks.stop, nullptr}, result));
+  }
+  return OkStatus();
+}
+
+}  // namespace
+
+EvalNeeds NeedsOf(const LossRequest& request) {
+  const auto num_forks = static_cast<int32_t>(request.plans.size()) + 1;
+  const int32_t decode = std::max(request.decode, request.speed_steps + 2);
+  return {request.prefill + decode, num_forks + 1,
+          request.prefill + Window::ForkTokens(num_forks + 1, request.prefill, decode)};
+}
+
+Result<std::vector<int64_t>> WindowBegins(const EvalDocument& document, int32_t prefill,
+                                          int32_t decode, int32_t windows) {
+  // The last token of a window is only foreseen.
+  const int64_t one = int64_t{prefill} + decode + 1;
+  const int64_t needed = one + int64_t{windows - 1} * decode;
+  const auto have = static_cast<int64_t>(document.tokens.size());
+  if (have < needed) {
+    return InvalidArgument(
+        "{} has {} tokens, but {} of {} prefilled and {} decoded tokens need {}; give a longer "
+        "text, or fewer or shorter windows",
+        document.name, have, windows == 1 ? "a window" : fmt::format("{} windows", windows),
+        prefill, decode, needed);
+  }
+  std::vector<int64_t> begins;
+  for (int64_t i = 0; i < windows; ++i)
+    begins.push_back(windows == 1 ? 0 : (have - one) * i / (windows - 1));
+  return begins;
+}
+
+Result<LossResult> MeasureLoss(Engine* engine, const LossRequest& request, const EvalHooks& hooks) {
+  TIDAL_ASSIGN_OR_RETURN(const std::vector<Place> places, PlacesOf(request));
+  LossResult result;
+  for (const EvalDocument& document : request.documents) result.documents.push_back(document.name);
+  for (const EvalPlan& plan : request.plans) result.plans.emplace_back().plan = plan;
+  const Status status = RunPlaces(engine, request, places, hooks, &result);
+  if (!status.ok() && status.code() != StatusCode::kCancelled) return status;
+  result.interrupted = !status.ok();
+  if (!result.windows.empty()) Summarize(request.seed, &result);
+  return result;
+}
+
+}  // namespace tidal
