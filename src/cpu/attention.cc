@@ -31,6 +31,10 @@ constexpr int32_t kMaxChunks = 64;
 // Sequences with more rows than this have enough tiles to share out: their tokens are not cut.
 constexpr int32_t kMaxChunkedRows = 2 * kTileRows;
 
+// Keys of an item's first block that are asked for before any is read: no item came before a
+// thread's first to do so. As many random rows as keep the memory busy.
+constexpr int32_t kColdRows = 24;
+
 // Whole cache lines.
 int64_t PaddedFloats(int64_t count) { return RoundUp(count, 16); }
 
@@ -248,14 +252,14 @@ void CpuAttention::RunItem(int64_t index, const std::byte* layer_base, const flo
 
   const int32_t begin = item.chunk * tile.chunk_tokens;
   const int32_t end = std::min(begin + tile.chunk_tokens, tile.num_tokens);
+  // Threads take items in turn, so this one's next is about as many items on as there are threads.
+  const size_t next = static_cast<size_t>(index + pool_->num_threads());
+  const Item* after = next < items_.size() ? &items_[next] : nullptr;
   if (tile.slots != nullptr) {
-    AttendSet(tile, begin, end, layer_base, scratch);
+    AttendSet(tile, begin, end, after, layer_base, scratch);
   } else {
-    // Threads take items in turn, so this one's next is about as many items on as there are
-    // threads.
-    const size_t next = static_cast<size_t>(index + pool_->num_threads());
-    const uint8_t* after = next < items_.size() ? FirstPart(items_[next], layer_base) : nullptr;
-    AttendBlocks(tile, begin, end, layer_base, after, scratch);
+    AttendBlocks(tile, begin, end, layer_base,
+                 after != nullptr ? FirstPart(*after, layer_base) : nullptr, scratch);
   }
 
   if (tile.num_chunks == 1) {
@@ -349,22 +353,40 @@ void PointAt(const KvLayout& layout, int32_t kv_head, const std::byte* layer_bas
   }
 }
 
+void PrefetchRows(const uint8_t* const* rows, int32_t count, int64_t row_bytes) {
+  for (int32_t t = 0; t < count; ++t) {
+    for (int64_t line = 0; line < row_bytes; line += 64) __builtin_prefetch(rows[t] + line);
+  }
+}
+
 }  // namespace
 
-void CpuAttention::AttendSet(const Tile& tile, int32_t begin, int32_t end,
+void CpuAttention::AttendSet(const Tile& tile, int32_t begin, int32_t end, const Item* after,
                              const std::byte* layer_base, const Scratch& scratch) const {
   const auto k_type = static_cast<size_t>(layout_.k().type);
   const auto v_type = static_cast<size_t>(layout_.v().type);
   RowPointers blocks[2];
   RowPointers* now = &blocks[0];
   RowPointers* ahead = &blocks[1];
-  const auto point_at = [&](int32_t pos, RowPointers* pointers) {
-    const int32_t count = std::clamp(end - pos, 0, kBlockTokens);
-    PointAt(layout_, tile.kv_head, layer_base, tile.slots + pos, count, pointers);
+  const auto point_at = [&](const Tile& from, int32_t pos, int32_t count, RowPointers* pointers) {
+    PointAt(layout_, from.kv_head, layer_base, from.slots + pos, std::min(count, kBlockTokens),
+            pointers);
   };
-  point_at(begin, now);
+  // After the last block comes the first of the thread's next item.
+  const Tile* next = after != nullptr ? &tiles_[static_cast<size_t>(after->tile)] : nullptr;
+  if (next != nullptr && next->slots == nullptr) next = nullptr;
+  point_at(tile, begin, end - begin, now);
+  PrefetchRows(now->k_rows, std::min(now->count, kColdRows), layout_.k().row_bytes);
   for (int32_t pos = begin; pos < end; pos += kBlockTokens) {
-    point_at(std::min(pos + kBlockTokens, end), ahead);
+    const int32_t left = end - pos - kBlockTokens;
+    if (left > 0) {
+      point_at(tile, pos + kBlockTokens, left, ahead);
+    } else if (next != nullptr) {
+      const int32_t first = after->chunk * next->chunk_tokens;
+      point_at(*next, first, next->num_tokens - first, ahead);
+    } else {
+      ahead->count = 0;
+    }
     std::fill_n(scratch.visible, tile.num_rows, now->count);
     // While keys are scored their values come, while these are mixed the next block's keys.
     const GatheredBlock keys = {.rows = now->k_rows,

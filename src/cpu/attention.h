@@ -126,8 +126,8 @@ class CpuAttention {
   void AttendBlocks(const Tile& tile, int32_t begin, int32_t end, const std::byte* layer_base,
                     const uint8_t* after, const Scratch& scratch) const;
   // The same over the set's tokens begin .. end - 1.
-  void AttendSet(const Tile& tile, int32_t begin, int32_t end, const std::byte* layer_base,
-                 const Scratch& scratch) const;
+  void AttendSet(const Tile& tile, int32_t begin, int32_t end, const Item* after,
+                 const std::byte* layer_base, const Scratch& scratch) const;
   void AttendBlock(const Tile& tile, const CacheBlock& keys, const CacheBlock& values,
                    const Scratch& scratch) const;
   void KeepPart(const Tile& tile, int32_t chunk, const Scratch& scratch);
