@@ -110,6 +110,24 @@ Command* ChosenCommand(const Program& program) {
   return nullptr;
 }
 
+// The arguments behind the program's name, in quotes where a shell needs them.
+std::string CommandLine(const std::string& program, std::span<const std::string> args) {
+  constexpr std::string_view kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=+,.:/%@";
+  std::string line = program;
+  for (const std::string& arg : args) {
+    line += ' ';
+    if (!arg.empty() && arg.find_first_not_of(kPlain) == std::string::npos) {
+      line += arg;
+      continue;
+    }
+    line += '\'';
+    for (const char c : arg) line += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    line += '\'';
+  }
+  return line;
+}
+
 int RunProgram(Program* program, std::vector<std::string> args, const Console& console) {
   const std::string& root_name = program->root->get_name();
   const auto wrong_usage = [&](const CLI::App& app, const std::string& message) {
@@ -119,6 +137,7 @@ int RunProgram(Program* program, std::vector<std::string> args, const Console& c
   const CLI::App* named = program->root.get();
   if (const Status status = FindCommand(args, &named); !status.ok())
     return wrong_usage(*named, status.message());
+  const std::string command_line = CommandLine(root_name, args);
   args = ExpandShortNames(*named, std::move(args));
   try {
     program->root->parse(std::vector<std::string>(args.rbegin(), args.rend()));
@@ -135,6 +154,7 @@ int RunProgram(Program* program, std::vector<std::string> args, const Console& c
   if (command == nullptr) return wrong_usage(ChosenApp(*program), "no command is given");
   if (const Status status = command->Check(); !status.ok())
     return wrong_usage(command->app(), status.message());
+  command->set_command_line(command_line);
   const Result<int> code = command->Run(console);
   if (code.ok()) return *code;
   if (IsWrongPlan(code.status())) return wrong_usage(command->app(), code.status().message());

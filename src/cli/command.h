@@ -3,6 +3,8 @@
 #define TIDAL_CLI_COMMAND_H_
 
 #include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "base/status.h"
@@ -27,6 +29,9 @@ class Command {
   // After parsing, what one option's check cannot see: options that need or exclude each other. Its
   // error is wrong usage.
   virtual Status Check() { return OkStatus(); }
+  // The whole command line as a shell would take it, for reports; set before Run.
+  const std::string& command_line() const { return command_line_; }
+  void set_command_line(std::string line) { command_line_ = std::move(line); }
   // Does the work and returns the exit code; an error is kExitFailed with its message.
   virtual Result<int> Run(const Console& console) = 0;
 
@@ -35,6 +40,7 @@ class Command {
 
  private:
   CLI::App* app_;  // owned by the root
+  std::string command_line_;
 };
 
 // One per command: declares it under `root`, or under the group that it is given. In the order of
