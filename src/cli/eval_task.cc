@@ -29,7 +29,7 @@ namespace {
 constexpr int32_t kMaxInt = std::numeric_limits<int32_t>::max();
 constexpr std::string_view kLongBench = "longbench:";
 
-constexpr const char *kFooter =
+constexpr const char* kFooter =
     R"(Tasks, by their names in RULER: niah_single_1, niah_single_2, niah_single_3,
 niah_multikey_1, niah_multikey_2, niah_multikey_3, niah_multivalue, niah_multiquery,
 vt, cwe, fwe; in InfiniteBench: passkey, number_string, kv_retrieval; and
@@ -55,43 +55,40 @@ struct Options {
   int32_t seed = 1;
   TaskQuestion question = TaskQuestion::kPrefill;
   bool no_chat = false;
-  std::string save_prompts; // empty: nowhere
-  std::string prompts;      // empty: they are made
+  std::string save_prompts;  // empty: nowhere
+  std::string prompts;       // empty: they are made
   bool json = false;
-  std::string report; // folder; empty: none
+  std::string report;  // folder; empty: none
 };
 
 class EvalTaskCommand : public Command {
-public:
-  explicit EvalTaskCommand(CLI::App *app);
+ public:
+  explicit EvalTaskCommand(CLI::App* app);
   Status Check() override;
-  Result<int> Run(const Console &console) override;
+  Result<int> Run(const Console& console) override;
 
-private:
-  void AddPromptFlags(CLI::App *app);
+ private:
+  void AddPromptFlags(CLI::App* app);
   Status CheckTasks() const;
   // What files hold, read before the model is.
   struct Input {
     TaskText text;
-    std::vector<TaskPrompt> prompts;                // of --prompts
-    std::vector<std::vector<TaskPrompt>> longbench; // [tasks]; empty for others
+    std::vector<TaskPrompt> prompts;                 // of --prompts
+    std::vector<std::vector<TaskPrompt>> longbench;  // [tasks]; empty for others
   };
-  Result<Input> ReadInput(const Console &console) const;
-  Result<std::vector<TaskPrompt>>
-  MakePrompts(const Input &input, const Engine &engine,
-              const TaskTokenizer &tokenizer) const;
-  Status SavePrompts(const std::vector<TaskPrompt> &prompts) const;
+  Result<Input> ReadInput(const Console& console) const;
+  Result<std::vector<TaskPrompt>> MakePrompts(const Input& input, const Engine& engine,
+                                              const TaskTokenizer& tokenizer) const;
+  Status SavePrompts(const std::vector<TaskPrompt>& prompts) const;
 
   ModelOptions model_;
   Options options_;
 };
 
-Result<std::vector<double>> ParseDepths(const std::string &flag,
-                                        const std::string &text) {
+Result<std::vector<double>> ParseDepths(const std::string& flag, const std::string& text) {
   std::vector<double> depths;
-  if (text == "random")
-    return depths;
-  for (const std::string &part : SplitAt(text, ',')) {
+  if (text == "random") return depths;
+  for (const std::string& part : SplitAt(text, ',')) {
     TIDAL_ASSIGN_OR_RETURN(const float depth, ParseFloat(flag, part, {0, 1}));
     // Back to the decimal that was written: it shows in files and tables.
     depths.push_back(Rounded(double{depth}, 6));
@@ -99,32 +96,25 @@ Result<std::vector<double>> ParseDepths(const std::string &flag,
   return depths;
 }
 
-Result<TaskQuestion> ParseQuestion(const std::string &flag,
-                                   const std::string &text) {
-  for (const TaskQuestion question :
-       {TaskQuestion::kPrefill, TaskQuestion::kDecoded})
-    if (text == NameOf(question))
-      return question;
-  return InvalidArgument("{} is \"{}\", expected prefill or decoded", flag,
-                         text);
+Result<TaskQuestion> ParseQuestion(const std::string& flag, const std::string& text) {
+  for (const TaskQuestion question : {TaskQuestion::kPrefill, TaskQuestion::kDecoded})
+    if (text == NameOf(question)) return question;
+  return InvalidArgument("{} is \"{}\", expected prefill or decoded", flag, text);
 }
 
-void EvalTaskCommand::AddPromptFlags(CLI::App *app) {
+void EvalTaskCommand::AddPromptFlags(CLI::App* app) {
   SetHeading(app, "Prompts");
   AddOption(app, {"tasks", "NAME[,NAME...]", "Tasks, as listed below"},
-            [this](const std::string &, const std::string &text) {
+            [this](const std::string&, const std::string& text) {
               options_.tasks = SplitAt(text, ',');
               return OkStatus();
             });
-  AddText(app,
-          {"-f,--file", "FILE",
-           "The plain text that haystacks and keys are made of"},
+  AddText(app, {"-f,--file", "FILE", "The plain text that haystacks and keys are made of"},
           &options_.text_file);
   AddValue<std::vector<int32_t>>(
       app,
-      {"--lengths", "N[,N...]",
-       "Tokens that prompt and answer fit into, together (default: 4096)"},
-      &options_.lengths, [](const std::string &flag, const std::string &text) {
+      {"--lengths", "N[,N...]", "Tokens that prompt and answer fit into, together (default: 4096)"},
+      &options_.lengths, [](const std::string& flag, const std::string& text) {
         return ParseIntList(flag, text, {1, kMaxInt});
       });
   AddValue<std::vector<double>>(
@@ -138,32 +128,25 @@ void EvalTaskCommand::AddPromptFlags(CLI::App *app) {
           "Prompts of each task, length and depth; of a LongBench file its "
           "first N (default: 10)"},
          &options_.cases, {1, 1 << 20});
-  AddInt(app, {"-s,--seed", "N", "Seed of the prompts (default: 1)"},
-         &options_.seed, {0, kMaxInt});
-  AddValue<TaskQuestion>(
-      app,
-      {"--question", "prefill|decoded",
-       "Read the question in the prefill, with every layer full, or as rows "
-       "decoded under the plan, which is harder (default: prefill)"},
-      &options_.question, ParseQuestion);
+  AddInt(app, {"-s,--seed", "N", "Seed of the prompts (default: 1)"}, &options_.seed, {0, kMaxInt});
+  AddValue<TaskQuestion>(app,
+                         {"--question", "prefill|decoded",
+                          "Read the question in the prefill, with every layer full, or as rows "
+                          "decoded under the plan, which is harder (default: prefill)"},
+                         &options_.question, ParseQuestion);
   AddFlag(app, "--no-chat", &options_.no_chat,
           "Leave out the model's chat template, which prompts are put into "
           "where there is one");
-  AddText(app,
-          {"--save-prompts", "FILE",
-           "Also write the prompts to FILE, as JSON lines"},
+  AddText(app, {"--save-prompts", "FILE", "Also write the prompts to FILE, as JSON lines"},
           &options_.save_prompts);
-  AddText(app,
-          {"--prompts", "FILE",
-           "Take the prompts from FILE instead of making them"},
+  AddText(app, {"--prompts", "FILE", "Take the prompts from FILE instead of making them"},
           &options_.prompts);
 }
 
-EvalTaskCommand::EvalTaskCommand(CLI::App *app) : Command(app) {
+EvalTaskCommand::EvalTaskCommand(CLI::App* app) : Command(app) {
   AddPromptFlags(app);
   SetHeading(app, "Output");
-  AddFlag(app, "--json", &options_.json,
-          "Print one JSON object, answers included");
+  AddFlag(app, "--json", &options_.json, "Print one JSON object, answers included");
   AddReportOption(app, &options_.report);
   AddModelOptions(app, &model_);
   AddAttentionPlansOption(app, &model_, "full,tidal");
@@ -172,94 +155,77 @@ EvalTaskCommand::EvalTaskCommand(CLI::App *app) : Command(app) {
 }
 
 Status EvalTaskCommand::CheckTasks() const {
-  for (const std::string &name : options_.tasks) {
-    if (name.starts_with(kLongBench))
-      continue;
-    const TaskKind *kind = FindTaskKind(name);
+  for (const std::string& name : options_.tasks) {
+    if (name.starts_with(kLongBench)) continue;
+    const TaskKind* kind = FindTaskKind(name);
     if (kind == nullptr) {
-      return InvalidArgument(
-          "\"{}\" is not a task, expected {} or longbench:FILE", name,
-          TaskKindNames());
+      return InvalidArgument("\"{}\" is not a task, expected {} or longbench:FILE", name,
+                             TaskKindNames());
     }
     if (kind->needs_text && !options_.text_file)
-      return InvalidArgument(
-          "task {} needs a text to be made of, expected -f FILE", name);
+      return InvalidArgument("task {} needs a text to be made of, expected -f FILE", name);
   }
   return OkStatus();
 }
 
 Status EvalTaskCommand::Check() {
   if (options_.prompts.empty() && options_.tasks.empty())
-    return InvalidArgument(
-        "no task is given, expected NAME[,NAME...] or --prompts FILE");
+    return InvalidArgument("no task is given, expected NAME[,NAME...] or --prompts FILE");
   if (!options_.prompts.empty() && !options_.tasks.empty())
     return InvalidArgument("--prompts and names of tasks exclude each other");
-  if (!options_.prompts.empty())
-    return OkStatus();
+  if (!options_.prompts.empty()) return OkStatus();
   TIDAL_RETURN_IF_ERROR(CheckTasks());
-  const int32_t longest =
-      *std::max_element(options_.lengths.begin(), options_.lengths.end());
-  int32_t &ctx_size = model_.engine.ctx_size;
+  const int32_t longest = *std::max_element(options_.lengths.begin(), options_.lengths.end());
+  int32_t& ctx_size = model_.engine.ctx_size;
   if (ctx_size != 0 && ctx_size < longest)
-    return InvalidArgument("--ctx-size is {}, but --lengths asks for {}",
-                           ctx_size, longest);
+    return InvalidArgument("--ctx-size is {}, but --lengths asks for {}", ctx_size, longest);
   ctx_size = longest;
   return OkStatus();
 }
 
-Result<EvalTaskCommand::Input>
-EvalTaskCommand::ReadInput(const Console &console) const {
+Result<EvalTaskCommand::Input> EvalTaskCommand::ReadInput(const Console& console) const {
   Input input;
   if (!options_.prompts.empty()) {
-    TIDAL_ASSIGN_OR_RETURN(const std::string lines,
-                           ReadFile(console, options_.prompts));
-    TIDAL_ASSIGN_OR_RETURN(input.prompts,
-                           ParseTaskPrompts(options_.prompts, lines));
+    TIDAL_ASSIGN_OR_RETURN(const std::string lines, ReadFile(console, options_.prompts));
+    TIDAL_ASSIGN_OR_RETURN(input.prompts, ParseTaskPrompts(options_.prompts, lines));
     return input;
   }
   if (options_.text_file) {
-    TIDAL_ASSIGN_OR_RETURN(const std::string text,
-                           ReadFile(console, *options_.text_file));
-    TIDAL_ASSIGN_OR_RETURN(input.text,
-                           TaskText::Parse(*options_.text_file, text));
+    TIDAL_ASSIGN_OR_RETURN(const std::string text, ReadFile(console, *options_.text_file));
+    TIDAL_ASSIGN_OR_RETURN(input.text, TaskText::Parse(*options_.text_file, text));
   }
-  for (const std::string &name : options_.tasks) {
+  for (const std::string& name : options_.tasks) {
     input.longbench.emplace_back();
-    if (!name.starts_with(kLongBench))
-      continue;
+    if (!name.starts_with(kLongBench)) continue;
     const std::string path = name.substr(kLongBench.size());
     TIDAL_ASSIGN_OR_RETURN(const std::string lines, ReadFile(console, path));
-    TIDAL_ASSIGN_OR_RETURN(input.longbench.back(),
-                           ReadLongBench(path, lines, options_.cases));
+    TIDAL_ASSIGN_OR_RETURN(input.longbench.back(), ReadLongBench(path, lines, options_.cases));
   }
   return input;
 }
 
-Result<std::vector<TaskPrompt>>
-EvalTaskCommand::MakePrompts(const Input &input, const Engine &engine,
-                             const TaskTokenizer &tokenizer) const {
-  const auto count = [&](const TaskPrompt &prompt) -> Result<int64_t> {
+Result<std::vector<TaskPrompt>> EvalTaskCommand::MakePrompts(const Input& input,
+                                                             const Engine& engine,
+                                                             const TaskTokenizer& tokenizer) const {
+  const auto count = [&](const TaskPrompt& prompt) -> Result<int64_t> {
     TIDAL_ASSIGN_OR_RETURN(const TaskTokens tokens, tokenizer.Tokenize(prompt));
     return static_cast<int64_t>(tokens.tokens.size());
   };
   std::vector<TaskPrompt> prompts;
-  const auto make = [&](const TaskKind &kind, const TaskCase &spec) -> Status {
-    TIDAL_ASSIGN_OR_RETURN(TaskPrompt prompt,
-                           MakeTaskPrompt(kind, input.text, spec, count));
+  const auto make = [&](const TaskKind& kind, const TaskCase& spec) -> Status {
+    TIDAL_ASSIGN_OR_RETURN(TaskPrompt prompt, MakeTaskPrompt(kind, input.text, spec, count));
     prompts.push_back(std::move(prompt));
     return OkStatus();
   };
   for (size_t task = 0; task < options_.tasks.size(); ++task) {
-    const TaskKind *kind = FindTaskKind(options_.tasks[task]);
+    const TaskKind* kind = FindTaskKind(options_.tasks[task]);
     for (const int32_t length : options_.lengths) {
-      for (const TaskPrompt &whole : input.longbench[task]) {
-        TIDAL_ASSIGN_OR_RETURN(
-            TaskPrompt prompt,
-            TruncateMiddle(whole, length, engine.tokenizer(), count));
+      for (const TaskPrompt& whole : input.longbench[task]) {
+        TIDAL_ASSIGN_OR_RETURN(TaskPrompt prompt,
+                               TruncateMiddle(whole, length, engine.tokenizer(), count));
         prompts.push_back(std::move(prompt));
       }
-      for (int32_t number = 0; kind != nullptr && number < options_.cases;
-           ++number) {
+      for (int32_t number = 0; kind != nullptr && number < options_.cases; ++number) {
         TaskCase spec{.length = length,
                       .depth = {},
                       .number = number,
@@ -280,70 +246,58 @@ EvalTaskCommand::MakePrompts(const Input &input, const Engine &engine,
   return prompts;
 }
 
-Status
-EvalTaskCommand::SavePrompts(const std::vector<TaskPrompt> &prompts) const {
+Status EvalTaskCommand::SavePrompts(const std::vector<TaskPrompt>& prompts) const {
   TIDAL_ASSIGN_OR_RETURN(Output out, Output::ToFile(options_.save_prompts));
-  for (const TaskPrompt &prompt : prompts)
-    TIDAL_RETURN_IF_ERROR(out.Write(TaskPromptLine(prompt)));
+  for (const TaskPrompt& prompt : prompts) TIDAL_RETURN_IF_ERROR(out.Write(TaskPromptLine(prompt)));
   return out.Commit();
 }
 
-Result<int> EvalTaskCommand::Run(const Console &console) {
+Result<int> EvalTaskCommand::Run(const Console& console) {
   const auto started = std::chrono::system_clock::now();
   TIDAL_ASSIGN_OR_RETURN(Input input, ReadInput(console));
   std::optional<ReportFolder> report;
   if (!options_.report.empty()) {
     TIDAL_ASSIGN_OR_RETURN(report, ReportFolder::Open(options_.report));
   }
-  if (!options_.save_prompts.empty())
-    TIDAL_RETURN_IF_ERROR(CheckOutputPath(options_.save_prompts));
-  TIDAL_ASSIGN_OR_RETURN(const LoadedEngine loaded,
-                         LoadEngine(console, model_));
-  Engine *engine = loaded.engine.get();
+  if (!options_.save_prompts.empty()) TIDAL_RETURN_IF_ERROR(CheckOutputPath(options_.save_prompts));
+  TIDAL_ASSIGN_OR_RETURN(const LoadedEngine loaded, LoadEngine(console, model_));
+  Engine* engine = loaded.engine.get();
   TIDAL_ASSIGN_OR_RETURN(
       const TaskTokenizer tokenizer,
       TaskTokenizer::ForModel(engine->model(), engine->tokenizer(),
-                              options_.no_chat ? UseChat::kNever
-                                               : UseChat::kIfThere));
+                              options_.no_chat ? UseChat::kNever : UseChat::kIfThere));
   std::vector<TaskPrompt> prompts = std::move(input.prompts);
   if (prompts.empty()) {
     TIDAL_ASSIGN_OR_RETURN(prompts, MakePrompts(input, *engine, tokenizer));
   }
-  if (!options_.save_prompts.empty())
-    TIDAL_RETURN_IF_ERROR(SavePrompts(prompts));
-  TIDAL_RETURN_IF_ERROR(
-      CheckTaskPrompts(prompts, tokenizer, engine->ctx_size()));
+  if (!options_.save_prompts.empty()) TIDAL_RETURN_IF_ERROR(SavePrompts(prompts));
+  TIDAL_RETURN_IF_ERROR(CheckTaskPrompts(prompts, tokenizer, engine->ctx_size()));
   TaskRunSettings settings;
   settings.question = options_.question;
   settings.seed = static_cast<uint64_t>(options_.seed);
   for (size_t i = 0; i < loaded.plans.size(); ++i)
     settings.plans.push_back({model_.engine.plans[i].text(), loaded.plans[i]});
   const InterruptScope interrupt;
-  TIDAL_ASSIGN_OR_RETURN(
-      const TaskResult result,
-      RunTasks(console, engine, prompts, tokenizer, settings, interrupt));
+  TIDAL_ASSIGN_OR_RETURN(const TaskResult result,
+                         RunTasks(console, engine, prompts, tokenizer, settings, interrupt));
   if (report) {
-    TIDAL_ASSIGN_OR_RETURN(
-        const ReportRun run,
-        DescribeRun(command_line(), *engine, model_.engine, started));
+    TIDAL_ASSIGN_OR_RETURN(const ReportRun run,
+                           DescribeRun(command_line(), *engine, model_.engine, started));
     report->report().Add(run, result);
     TIDAL_RETURN_IF_ERROR(report->Write());
   }
   const std::string model = BaseName(model_.engine.model_path);
-  Output out =
-      Output::ToDescriptor(console.streams().out_fd, "standard output");
-  TIDAL_RETURN_IF_ERROR(out.Write(options_.json
-                                      ? DumpLine(TaskResultJson(model, result))
-                                      : TaskResultTable(model, result)));
+  Output out = Output::ToDescriptor(console.streams().out_fd, "standard output");
+  TIDAL_RETURN_IF_ERROR(out.Write(options_.json ? DumpLine(TaskResultJson(model, result))
+                                                : TaskResultTable(model, result)));
   return result.interrupted ? kExitSignal + interrupt.signal() : kExitOk;
 }
 
-} // namespace
+}  // namespace
 
-std::unique_ptr<Command> MakeEvalTaskCommand(CLI::App *eval) {
+std::unique_ptr<Command> MakeEvalTaskCommand(CLI::App* eval) {
   return std::make_unique<EvalTaskCommand>(
-      AddCommand(eval, "task",
-                 "what plans find again in long prompts, and what they miss"));
+      AddCommand(eval, "task", "what plans find again in long prompts, and what they miss"));
 }
 
-} // namespace tidal
+}  // namespace tidal
