@@ -139,10 +139,11 @@ void CsvWriter::AddCell(const Json& run, const Json& cell) {
 std::vector<ReportFile> CsvFiles(const Json& runs) {
   CsvWriter writer;
   for (const Json& run : runs) {
-    const bool is_loss = Text(run, "kind") == "loss";
-    for (const Json& plan : is_loss ? Array(run, "plans") : Array(run, "no plans")) {
-      writer.AddPlan(run, plan);
-      writer.AddPlanDetails(run, plan);
+    if (Text(run, "kind") == "loss") {
+      for (const Json& plan : Array(run, "plans")) {
+        writer.AddPlan(run, plan);
+        writer.AddPlanDetails(run, plan);
+      }
     }
     for (const Json& cell : Array(run, "cells")) writer.AddCell(run, cell);
   }
