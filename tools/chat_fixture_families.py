@@ -1,4 +1,4 @@
-"""Conversations, and chat templates in the manner of eight model families: our own words, the constructs that real ones
+"""Conversations, and chat templates in the manner of ten model families: our own words, the constructs that real ones
 use. Data of make_chat_fixtures.py."""
 
 WEATHER = {
@@ -424,7 +424,57 @@ Document: {{ loop.index0 }} of {{ loop.length }}
 {%- endfor %}
 """
 
+LLAMA2 = """{% if messages and messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}\
+{% set system_message = messages[0]['content'] %}{% else %}{% set loop_messages = messages %}{% set system_message = false %}{% endif %}\
+{% for message in loop_messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}\
+{{ raise_exception('user and assistant take turns, and the user begins') }}{% endif %}\
+{% if loop.index0 == 0 and system_message != false %}\
+{% set content = '<<SYS>>\\n' + system_message + '\\n<</SYS>>\\n\\n' + message['content'] %}\
+{% else %}{% set content = message['content'] %}{% endif %}\
+{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}\
+{% elif message['role'] == 'assistant' %}{{ ' ' + content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}"""
+
+GLM = """[g]<sop>
+{%- macro visible_text(content) -%}
+    {%- if content is string -%}{{- content }}
+    {%- elif content is iterable and content is not mapping -%}
+        {%- for item in content -%}
+            {%- if item is mapping and item.type == 'text' -%}{{- item.text }}{%- elif item is string -%}{{- item }}{%- endif -%}
+        {%- endfor -%}
+    {%- else -%}{{- content }}{%- endif -%}
+{%- endmacro -%}
+{%- if tools -%}
+<|system|>
+<tools>
+{% for tool in tools %}{{ tool | tojson(ensure_ascii=False) }}
+{% endfor %}</tools>
+{%- endif -%}
+{%- set ns = namespace(last_user_index=-1) %}
+{%- for m in messages %}{%- if m.role == 'user' %}{% set ns.last_user_index = loop.index0 -%}{%- endif %}{%- endfor %}
+{% for m in messages %}
+{%- if m.role == 'user' -%}<|user|>
+{{ visible_text(m.content) }}{{- '/nothink' if (enable_thinking is defined and not enable_thinking and not visible_text(m.content).endswith("/nothink")) else '' -}}
+{%- elif m.role == 'assistant' -%}<|assistant|>
+{%- set content = visible_text(m.content) %}
+{%- if '</think>' in content %}{% set content = content.split('</think>')[-1].lstrip('\\n') %}{% endif %}
+{%- if loop.index0 > ns.last_user_index and m.reasoning_content %}{{ '\\n<think>' + m.reasoning_content.strip() + '</think>' }}{%- endif -%}
+{%- if content.strip() -%}{{ '\\n' + content.strip() }}{%- endif -%}
+{% for tc in m.tool_calls or [] %}
+{%- if tc.function %}{%- set tc = tc.function %}{%- endif %}
+{{ '\\n<call>' + tc.name }}
+{% for k, v in tc.arguments.items() %}<key>{{ k }}</key><value>{{ v | tojson(ensure_ascii=False) if v is not string else v }}</value>
+{% endfor %}</call>{% endfor %}
+{%- elif m.role == 'tool' -%}
+{%- if loop.first or (messages[loop.index0 - 1].role != "tool") %}{{- '<|observation|>' }}{%- endif %}
+{{- '\\n<response>\\n' ~ m.content ~ '\\n</response>' }}
+{%- elif m.role == 'system' -%}<|system|>
+{{ visible_text(m.content) }}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}<|assistant|>{{- '\\n<think></think>' if (enable_thinking is defined and not enable_thinking) else '' -}}{%- endif -%}
+"""
+
 TEMPLATES = {
     "llama": LLAMA, "mistral": MISTRAL, "gemma": GEMMA, "qwen3": QWEN3, "deepseek": DEEPSEEK, "typescript": TYPESCRIPT,
-    "phi": PHI, "granite": GRANITE,
+    "phi": PHI, "granite": GRANITE, "llama2": LLAMA2, "glm": GLM,
 }
