@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian 12 packages that building and testing Tidal needs. Quiet where nothing is missing, also for a user
 # who may not install: such a user is told which packages to ask for (exit code 1).
-# usage: scripts/install_deps.sh
+# usage: scripts/install_deps.sh [--aarch64]     (--aarch64: also what scripts/test_aarch64.sh needs)
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -9,6 +9,13 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 tools=(g++:g++ cmake:cmake ninja:ninja-build pkg-config:pkg-config git:git python3:python3 clang-format:clang-format)
 libraries=(libfmt-dev libspdlog-dev nlohmann-json3-dev libcli11-dev libpcre2-dev libedit-dev libgtest-dev libgmock-dev
   libbenchmark-dev)
+
+case ${1:-} in
+  '') ;;
+  --aarch64) tools+=(aarch64-linux-gnu-g++:g++-aarch64-linux-gnu qemu-aarch64-static:qemu-user-static) ;;
+  -h | --help) sed -n '2,4s/^# //p' "$0"; exit 0 ;;
+  *) die "unknown argument $1, expected --aarch64 or nothing" 2 ;;
+esac
 
 is_installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
