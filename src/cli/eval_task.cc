@@ -1,5 +1,4 @@
-// tidal eval task: what plans find again of a long prompt, beside full
-// attention.
+// tidal eval task: what plans find again of a long prompt, beside full attention.
 #include <algorithm>
 #include <chrono>
 #include <fmt/format.h>
@@ -16,6 +15,7 @@
 #include "cli/log.h"
 #include "cli/model_options.h"
 #include "cli/output.h"
+#include "cli/progress_bar.h"
 #include "cli/prompt_options.h"
 #include "cli/report.h"
 #include "cli/report_folder.h"
@@ -77,7 +77,9 @@ class EvalTaskCommand : public Command {
     std::vector<std::vector<TaskPrompt>> longbench;  // [tasks]; empty for others
   };
   Result<Input> ReadInput(const Console& console) const;
-  Result<std::vector<TaskPrompt>> MakePrompts(const Input& input, const Engine& engine,
+  std::vector<TaskCase> CasesOf(const TaskKind& kind, int32_t length) const;
+  Result<std::vector<TaskPrompt>> MakePrompts(const Console& console, const Input& input,
+                                              const Engine& engine,
                                               const TaskTokenizer& tokenizer) const;
   Status SavePrompts(const std::vector<TaskPrompt>& prompts) const;
 
@@ -125,8 +127,7 @@ void EvalTaskCommand::AddPromptFlags(CLI::App* app) {
       &options_.depths, ParseDepths);
   AddInt(app,
          {"--cases", "N",
-          "Prompts of each task, length and depth; of a LongBench file its "
-          "first N (default: 10)"},
+          "Prompts of each task, length and depth; of a LongBench file its first N (default: 10)"},
          &options_.cases, {1, 1 << 20});
   AddInt(app, {"-s,--seed", "N", "Seed of the prompts (default: 1)"}, &options_.seed, {0, kMaxInt});
   AddValue<TaskQuestion>(app,
@@ -135,8 +136,7 @@ void EvalTaskCommand::AddPromptFlags(CLI::App* app) {
                           "decoded under the plan, which is harder (default: prefill)"},
                          &options_.question, ParseQuestion);
   AddFlag(app, "--no-chat", &options_.no_chat,
-          "Leave out the model's chat template, which prompts are put into "
-          "where there is one");
+          "Leave out the model's chat template, which prompts are put into where there is one");
   AddText(app, {"--save-prompts", "FILE", "Also write the prompts to FILE, as JSON lines"},
           &options_.save_prompts);
   AddText(app, {"--prompts", "FILE", "Take the prompts from FILE instead of making them"},
@@ -204,7 +204,25 @@ Result<EvalTaskCommand::Input> EvalTaskCommand::ReadInput(const Console& console
   return input;
 }
 
-Result<std::vector<TaskPrompt>> EvalTaskCommand::MakePrompts(const Input& input,
+// Depth by depth within a case, since its prompts begin alike.
+std::vector<TaskCase> EvalTaskCommand::CasesOf(const TaskKind& kind, int32_t length) const {
+  std::vector<TaskCase> cases;
+  for (int32_t number = 0; number < options_.cases; ++number) {
+    TaskCase spec;
+    spec.length = length;
+    spec.number = number;
+    spec.seed = static_cast<uint64_t>(options_.seed);
+    if (!kind.has_depth || options_.depths.empty()) cases.push_back(spec);
+    for (size_t i = 0; kind.has_depth && i < options_.depths.size(); ++i) {
+      spec.depth = options_.depths[i];
+      cases.push_back(spec);
+    }
+  }
+  return cases;
+}
+
+Result<std::vector<TaskPrompt>> EvalTaskCommand::MakePrompts(const Console& console,
+                                                             const Input& input,
                                                              const Engine& engine,
                                                              const TaskTokenizer& tokenizer) const {
   const auto count = [&](const TaskPrompt& prompt) -> Result<int64_t> {
@@ -212,34 +230,22 @@ Result<std::vector<TaskPrompt>> EvalTaskCommand::MakePrompts(const Input& input,
     return static_cast<int64_t>(tokens.tokens.size());
   };
   std::vector<TaskPrompt> prompts;
-  const auto make = [&](const TaskKind& kind, const TaskCase& spec) -> Status {
-    TIDAL_ASSIGN_OR_RETURN(TaskPrompt prompt, MakeTaskPrompt(kind, input.text, spec, count));
-    prompts.push_back(std::move(prompt));
-    return OkStatus();
-  };
+  ProgressBar bar(console, "Making prompts");
   for (size_t task = 0; task < options_.tasks.size(); ++task) {
-    const TaskKind* kind = FindTaskKind(options_.tasks[task]);
+    const std::string& name = options_.tasks[task];
+    const TaskKind* kind = FindTaskKind(name);
     for (const int32_t length : options_.lengths) {
+      const std::string what = fmt::format("{} of {} tokens", name, length);
       for (const TaskPrompt& whole : input.longbench[task]) {
         TIDAL_ASSIGN_OR_RETURN(TaskPrompt prompt,
                                TruncateMiddle(whole, length, engine.tokenizer(), count));
         prompts.push_back(std::move(prompt));
       }
-      for (int32_t number = 0; kind != nullptr && number < options_.cases; ++number) {
-        TaskCase spec{.length = length,
-                      .depth = {},
-                      .number = number,
-                      .seed = static_cast<uint64_t>(options_.seed)};
-        if (!kind->has_depth || options_.depths.empty()) {
-          TIDAL_RETURN_IF_ERROR(make(*kind, spec));
-          continue;
-        }
-        // The depths of a case follow each other, since their prompts begin
-        // alike.
-        for (const double depth : options_.depths) {
-          spec.depth = depth;
-          TIDAL_RETURN_IF_ERROR(make(*kind, spec));
-        }
+      if (kind == nullptr) continue;
+      for (const TaskCase& spec : CasesOf(*kind, length)) {
+        TIDAL_ASSIGN_OR_RETURN(TaskPrompt prompt, MakeTaskPrompt(*kind, input.text, spec, count));
+        prompts.push_back(std::move(prompt));
+        bar.Update(static_cast<double>(task) / static_cast<double>(options_.tasks.size()), what);
       }
     }
   }
@@ -268,7 +274,7 @@ Result<int> EvalTaskCommand::Run(const Console& console) {
                               options_.no_chat ? UseChat::kNever : UseChat::kIfThere));
   std::vector<TaskPrompt> prompts = std::move(input.prompts);
   if (prompts.empty()) {
-    TIDAL_ASSIGN_OR_RETURN(prompts, MakePrompts(input, *engine, tokenizer));
+    TIDAL_ASSIGN_OR_RETURN(prompts, MakePrompts(console, input, *engine, tokenizer));
   }
   if (!options_.save_prompts.empty()) TIDAL_RETURN_IF_ERROR(SavePrompts(prompts));
   TIDAL_RETURN_IF_ERROR(CheckTaskPrompts(prompts, tokenizer, engine->ctx_size()));
