@@ -69,6 +69,9 @@ class Window {
   int32_t prefill() const { return prefill_; }
   int32_t decode() const { return static_cast<int32_t>(tokens_.size()) - prefill_ - 1; }
 
+  // A sequence that begins with the window's prefill. kOutOfMemory where no more can be opened.
+  Result<ScopedSequence> Fork() const;
+
   // Decodes the window's tokens under full attention and under each plan, all rows of a position in
   // one step. Progress is the share of the positions. Errors: the engine's, kCancelled.
   Result<DecodedWindow> Decode(std::span<const AttentionPlan> plans, const EvalHooks& hooks) const;
@@ -89,7 +92,6 @@ class Window {
   Window(Engine* engine, ScopedSequence base, std::span<const TokenId> tokens, int32_t prefill)
       : engine_(engine), base_(std::move(base)), tokens_(tokens), prefill_(prefill) {}
 
-  Result<ScopedSequence> Fork() const;
   Request Generation(const AttentionPlan& plan, int32_t max_tokens) const;
 
   Engine* engine_;
