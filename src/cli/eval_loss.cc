@@ -45,14 +45,25 @@ class EvalLossCommand : public Command {
   Result<int> Run(const Console& console) override;
 
  private:
+  // The options that make the context as long as it is.
+  std::string Lengths() const {
+    return free_run_ > 0
+               ? fmt::format("--prefill {} and --free-run {}", request_.prefill, free_run_)
+               : fmt::format("--prefill {} and --decode {}", request_.prefill, request_.decode);
+  }
   Result<LoadedEngine> Load(const Console& console);
-  Result<LossResult> Measure(const Console& console, const LoadedEngine& loaded,
-                             const InterruptScope& interrupt) const;
-  Status Print(const Console& console, const LossResult& result) const;
+  Result<int> RunLoss(const Console& console, const LoadedEngine& loaded);
+  Result<int> RunFreeRun(const Console& console, const LoadedEngine& loaded) const;
+  FreeRunRequest FreeRun() const;
+  EvalNeeds Needs() const { return free_run_ > 0 ? NeedsOf(FreeRun()) : NeedsOf(request_); }
+  Status Print(const Console& console, const std::string& table,
+               const nlohmann::ordered_json& json) const;
 
   ModelOptions model_;
   std::vector<std::string> files_;
   LossRequest request_;
+  int32_t free_run_ = 0;   // tokens; 0: the text is given
+  float temperature_ = 0;  // of --free-run
   int32_t seed_ = 1;
   bool json_ = false;
   std::string report_folder_;  // empty: no report
@@ -82,7 +93,15 @@ EvalLossCommand::EvalLossCommand(CLI::App* app) : Command(app) {
           "Decode steps of each plan alone, for its speed and the bytes that it reads; 0 for none "
           "(default: 8)"},
          &request_.speed_steps, {0, 1 << 16});
-  AddInt(app, {"-s,--seed", "N", "Seed of the intervals (default: 1)"}, &seed_,
+  AddInt(
+      app,
+      {"--free-run", "N",
+       "Instead let each plan generate up to N tokens after each window's prefill, and read them "
+       "with full attention: KL along its own text, length and repetition (default: 0, off)"},
+      &free_run_, {0, kMaxTokens});
+  AddFloat(app, {"--temp", "T", "With --free-run: temperature, 0 for greedy (default: 0)"},
+           &temperature_, {0, 100});
+  AddInt(app, {"-s,--seed", "N", "Seed of intervals and of --temp (default: 1)"}, &seed_,
          {0, std::numeric_limits<int32_t>::max()});
   SetHeading(app, "Output");
   AddFlag(app, "--json", &json_, "Print one JSON object instead of a table");
@@ -97,51 +116,106 @@ Status EvalLossCommand::Check() {
   request_.seed = static_cast<uint64_t>(seed_);
   // As many plans as were asked for, to count what they need.
   request_.plans.resize(model_.engine.plans.size());
-  const EvalNeeds needs = NeedsOf(request_);
+  if (free_run_ > 0 && !report_folder_.empty())
+    return InvalidArgument("--report has no place for --free-run, expected one of them");
+  const EvalNeeds needs = Needs();
   if (model_.engine.ctx_size != 0 && model_.engine.ctx_size < needs.context)
-    return InvalidArgument("--ctx-size is {}, but --prefill {} and --decode {} need {}",
-                           model_.engine.ctx_size, request_.prefill, request_.decode,
+    return InvalidArgument("--ctx-size is {}, but {} need {}", model_.engine.ctx_size, Lengths(),
                            needs.context);
   return OkStatus();
 }
 
 Result<LoadedEngine> EvalLossCommand::Load(const Console& console) {
-  const EvalNeeds needs = NeedsOf(request_);
+  const EvalNeeds needs = Needs();
   if (model_.engine.ctx_size == 0) model_.engine.ctx_size = needs.context;
   model_.engine.cache_tokens = needs.cache_tokens;
   Result<LoadedEngine> loaded = LoadEngine(console, model_, needs.sequences);
   const bool is_context = !loaded.ok() && loaded.status().message().starts_with("--ctx-size");
   if (!is_context) return loaded;
-  return loaded.status().Annotate(
-      fmt::format("--prefill {} and --decode {}", request_.prefill, request_.decode));
+  return loaded.status().Annotate(Lengths());
 }
 
-Status EvalLossCommand::Print(const Console& console, const LossResult& result) const {
-  const std::string model = BaseName(model_.engine.model_path);
+Status EvalLossCommand::Print(const Console& console, const std::string& table,
+                              const nlohmann::ordered_json& json) const {
   Output out = Output::ToDescriptor(console.streams().out_fd, "standard output");
-  return out.Write(json_ ? DumpLine(LossJson(model, request_, result))
-                         : LossTable(model, request_, result));
+  return out.Write(json_ ? DumpLine(json) : table);
 }
 
-Result<LossResult> EvalLossCommand::Measure(const Console& console, const LoadedEngine& loaded,
-                                            const InterruptScope& interrupt) const {
-  ProgressBar bar(console, "Measuring");
-  const auto start = std::chrono::steady_clock::now();
-  const auto show = [&](double fraction, const std::string& what) {
-    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+FreeRunRequest EvalLossCommand::FreeRun() const {
+  FreeRunRequest request;
+  request.documents = request_.documents;
+  request.plans = request_.plans;
+  request.prefill = request_.prefill;
+  request.generate = free_run_;
+  request.windows = request_.windows;
+  request.sampling.temperature = temperature_;
+  request.sampling.seed = request_.seed;
+  return request;
+}
+
+// Tells how far the work is, how long the rest will take, and whether to stop.
+class Progress {
+ public:
+  explicit Progress(const Console& console) : bar_(console, "Measuring") {}
+  // Valid as long as this.
+  EvalHooks hooks() {
+    return {[this] { return interrupt_.signal() != 0; },
+            [this](double fraction, const std::string& what) { Show(fraction, what); }};
+  }
+  // The exit code where the work was stopped.
+  int stopped_code() const { return kExitSignal + interrupt_.signal(); }
+  void Clear() { bar_.Clear(); }
+
+ private:
+  void Show(double fraction, const std::string& what) {
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start_;
     const double left = elapsed.count() * (1 - fraction) / std::max(fraction, 1e-3);
-    bar.Update(fraction, fmt::format("{}, {} left", what, FormatDuration(left)));
-  };
-  const EvalHooks hooks = {[&interrupt] { return interrupt.signal() != 0; }, show};
-  return MeasureLoss(loaded.engine.get(), request_, hooks);
+    bar_.Update(fraction, fmt::format("{}, {} left", what, FormatDuration(left)));
+  }
+
+  InterruptScope interrupt_;
+  ProgressBar bar_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+Result<int> EvalLossCommand::RunFreeRun(const Console& console, const LoadedEngine& loaded) const {
+  const FreeRunRequest request = FreeRun();
+  Progress progress(console);
+  TIDAL_ASSIGN_OR_RETURN(const FreeRunResult result,
+                         MeasureFreeRun(loaded.engine.get(), request, progress.hooks()));
+  progress.Clear();
+  const std::string model = BaseName(model_.engine.model_path);
+  if (!result.windows.empty())
+    TIDAL_RETURN_IF_ERROR(
+        Print(console, FreeRunTable(model, request, result), FreeRunJson(model, request, result)));
+  return result.interrupted ? progress.stopped_code() : kExitOk;
 }
 
-Result<int> EvalLossCommand::Run(const Console& console) {
+Result<int> EvalLossCommand::RunLoss(const Console& console, const LoadedEngine& loaded) {
   const auto started = std::chrono::system_clock::now();
   std::optional<ReportFolder> report;
   if (!report_folder_.empty()) {
     TIDAL_ASSIGN_OR_RETURN(report, ReportFolder::Open(report_folder_));
   }
+  Progress progress(console);
+  TIDAL_ASSIGN_OR_RETURN(const LossResult result,
+                         MeasureLoss(loaded.engine.get(), request_, progress.hooks()));
+  progress.Clear();
+  if (!result.windows.empty()) {
+    const std::string model = BaseName(model_.engine.model_path);
+    TIDAL_RETURN_IF_ERROR(
+        Print(console, LossTable(model, request_, result), LossJson(model, request_, result)));
+    if (report) {
+      TIDAL_ASSIGN_OR_RETURN(const ReportRun run,
+                             DescribeRun(command_line(), *loaded.engine, model_.engine, started));
+      report->report().Add(run, request_, result);
+      TIDAL_RETURN_IF_ERROR(report->Write());
+    }
+  }
+  return result.interrupted ? progress.stopped_code() : kExitOk;
+}
+
+Result<int> EvalLossCommand::Run(const Console& console) {
   std::vector<std::string> texts;
   for (const std::string& path : files_) {
     TIDAL_ASSIGN_OR_RETURN(std::string text, ReadFile(console, path));
@@ -154,18 +228,7 @@ Result<int> EvalLossCommand::Run(const Console& console) {
   }
   for (size_t i = 0; i < loaded.plans.size(); ++i)
     request_.plans[i] = {model_.engine.plans[i].text(), loaded.plans[i]};
-  const InterruptScope interrupt;
-  TIDAL_ASSIGN_OR_RETURN(const LossResult result, Measure(console, loaded, interrupt));
-  if (!result.windows.empty()) {
-    TIDAL_RETURN_IF_ERROR(Print(console, result));
-    if (report) {
-      TIDAL_ASSIGN_OR_RETURN(const ReportRun run,
-                             DescribeRun(command_line(), *loaded.engine, model_.engine, started));
-      report->report().Add(run, request_, result);
-      TIDAL_RETURN_IF_ERROR(report->Write());
-    }
-  }
-  return result.interrupted ? kExitSignal + interrupt.signal() : kExitOk;
+  return free_run_ > 0 ? RunFreeRun(console, loaded) : RunLoss(console, loaded);
 }
 
 }  // namespace

@@ -103,4 +103,42 @@ nlohmann::ordered_json LossJson(const std::string& model, const LossRequest& req
   return json;
 }
 
+std::string FreeRunTable(const std::string& model, const FreeRunRequest& request,
+                         const FreeRunResult& result) {
+  std::string table =
+      fmt::format("{}, windows: {}, each of {} prefilled and at most {} generated tokens\n", model,
+                  result.windows.size(), request.prefill, request.generate);
+  for (const FreeRunPlan& plan : result.plans) {
+    table += fmt::format("\n{}\n  KL to full      {}\n  tokens          {}\n  repeated        {}\n",
+                         plan.plan.text, Text(plan.kl, 4), Text(plan.length, 1),
+                         Text(plan.repetition, 4));
+  }
+  return table;
+}
+
+nlohmann::ordered_json FreeRunJson(const std::string& model, const FreeRunRequest& request,
+                                   const FreeRunResult& result) {
+  Json json = {{"model", model},
+               {"prefill", request.prefill},
+               {"free_run", request.generate},
+               {"interrupted", result.interrupted},
+               {"plans", Json::array()}};
+  for (const FreeRunPlan& plan : result.plans) {
+    Json texts = Json::array();
+    for (const FreeRunText& text : plan.texts) {
+      texts.push_back({{"tokens", text.tokens.size()},
+                       {"reason", NameOf(text.reason)},
+                       {"repetition", text.repetition},
+                       {"kl", text.kl}});
+    }
+    json["plans"].push_back({{"plan", plan.plan.text},
+                             {"kl", EstimateJson(plan.kl)},
+                             {"length", EstimateJson(plan.length)},
+                             {"repetition", EstimateJson(plan.repetition)},
+                             {"texts", std::move(texts)},
+                             {"attention", AttentionJson(plan.plan.plan, plan.attention)}});
+  }
+  return json;
+}
+
 }  // namespace tidal

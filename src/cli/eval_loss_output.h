@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "eval/free_run.h"
 #include "eval/loss.h"
 
 namespace tidal {
@@ -14,9 +15,14 @@ namespace tidal {
 std::string LossTable(const std::string& model, const LossRequest& request,
                       const LossResult& result);
 
+std::string FreeRunTable(const std::string& model, const FreeRunRequest& request,
+                         const FreeRunResult& result);
+
 // Without the single tokens.
 nlohmann::ordered_json LossJson(const std::string& model, const LossRequest& request,
                                 const LossResult& result);
+nlohmann::ordered_json FreeRunJson(const std::string& model, const FreeRunRequest& request,
+                                   const FreeRunResult& result);
 
 }  // namespace tidal
 

@@ -68,6 +68,28 @@ TEST(EvalLoss, ReportsIntoAFolder) {
   EXPECT_THAT(ReadWhole(folder.File("report/report.json")), HasSubstr("eval loss"));
 }
 
+TEST(EvalLoss, FreeRunTellsTheLossAlongItsOwnText) {
+  const TestFolder folder;
+  const std::string file = folder.Write("text.txt", SomeText());
+  const std::vector<std::string> args =
+      Args({"-f", file, "--windows", "2", "--free-run", "20", "--attention",
+            "tidal:budget=24:recent=8:below=0,full"});
+  std::vector<std::string> with_json = args;
+  with_json.push_back("--json");
+  const CliResult result = RunTidal(with_json);
+  ASSERT_EQ(result.code, 0) << result.err;
+  const Json json = Json::parse(result.out);
+  ASSERT_EQ(json["plans"].size(), 2u);
+  for (const Json& plan : json["plans"]) {
+    ASSERT_EQ(plan["texts"].size(), 2u);
+    EXPECT_EQ(plan["texts"][0]["kl"].size(), plan["texts"][0]["tokens"].get<size_t>() - 1);
+  }
+  EXPECT_GT(json["plans"][0]["kl"]["value"].get<double>(), 0);
+  const CliResult table = RunTidal(args);
+  EXPECT_EQ(table.code, 0) << table.err;
+  EXPECT_THAT(table.out, HasSubstr("at most 20 generated tokens"));
+}
+
 TEST(EvalLoss, WrongInputIsOneClearLine) {
   const TestFolder folder;
   const std::string file = folder.Write("short.txt", "the ring");
@@ -82,6 +104,8 @@ TEST(EvalLoss, WrongInputIsOneClearLine) {
        "--ctx-size is 50, but --prefill 100 and --decode 6 need"},
       {Args({"-f", file, "--prefill", "600"}), 1, "--prefill 600 and --decode 6: --ctx-size is"},
       {Args({"-f", file}), 1, "short.txt has "},
+      {Args({"-f", file, "--free-run", "8", "-c", "50"}), 2, "--prefill 100 and --free-run 8 need"},
+      {Args({"-f", file, "--free-run", "8", "--report", "x"}), 2, "--report has no place for"},
       {Args({"-f", folder.File("none")}), 1, "no such file"},
       {Args({"-f", file, "--attention", "tidy"}), 2, "--attention"},
   };
