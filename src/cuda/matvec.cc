@@ -103,7 +103,8 @@ void Describe(const ProductCall& call, int64_t num_rows, MatvecParams* params) {
   params->norm = call.norm;
   params->norm_eps = call.norm_eps;
   params->output = call.output;
-  params->x_aligned = IsAligned(call.x) && IsAligned(call.norm) && call.x_stride % 4 == 0;
+  params->x_aligned =
+      IsAligned(call.x) && IsAligned(call.norm) && call.x_stride % 4 == 0 && params->cols % 4 == 0;
   for (int i = 0; i < params->num_jobs; ++i) {
     const ProductJob& job = call.jobs[i];
     params->jobs[i] = {.weight = job.weight->data,

@@ -33,7 +33,7 @@ struct MatvecParams {
   const float* norm = nullptr;
   float norm_eps = 0;
   ProductOutput output = ProductOutput::kStore;
-  bool x_aligned = false;  // rows of x (and norm) start at multiples of 16 bytes
+  bool x_aligned = false;  // rows of x (and norm) are whole vectors of 16 bytes
 
   // How x is staged in shared memory: all of it, or in passes of pass_cols columns, between which
   // the sums are kept there too.

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cuda_runtime.h>
 
+#include "cuda/launch.cuh"
 #include "cuda/matvec.h"
 #include "cuda/matvec_shape.h"
 
@@ -14,21 +15,20 @@ namespace tidal {
 // multiprocessor may be older than what WaitForInputs has waited for.
 __device__ inline float LoadActivation(const float* at) { return __ldcg(at); }
 
-// Four elements of a row of x, zeros past its end. REQUIRES: col a multiple of 4.
-__device__ inline float4 LoadX(const float* row, int col, int cols, bool aligned) {
-  if (aligned && col + 4 <= cols) return __ldcg(reinterpret_cast<const float4*>(row + col));
+// Four elements of a row, zeros past its end. REQUIRES: col a multiple of 4; kAligned: so is cols,
+// and the row starts at a multiple of 16 bytes.
+template <bool kAligned>
+__device__ inline float4 LoadQuad(const float* row, int col, int cols) {
   float4 v = {0, 0, 0, 0};
-  if (col < cols) v.x = LoadActivation(row + col);
-  if (col + 1 < cols) v.y = LoadActivation(row + col + 1);
-  if (col + 2 < cols) v.z = LoadActivation(row + col + 2);
-  if (col + 3 < cols) v.w = LoadActivation(row + col + 3);
+  if constexpr (kAligned) {
+    if (col < cols) v = __ldcg(reinterpret_cast<const float4*>(row + col));
+  } else {
+    if (col < cols) v.x = LoadActivation(row + col);
+    if (col + 1 < cols) v.y = LoadActivation(row + col + 1);
+    if (col + 2 < cols) v.z = LoadActivation(row + col + 2);
+    if (col + 3 < cols) v.w = LoadActivation(row + col + 3);
+  }
   return v;
-}
-
-// Four norm weights; ones where the call has no norm.
-__device__ inline float4 LoadNorm(const MatvecParams& p, int col) {
-  if (p.norm == nullptr) return {1, 1, 1, 1};
-  return LoadX(p.norm, col, p.cols, p.x_aligned);
 }
 
 // Row n of x; null for n past the call's rows.
@@ -36,6 +36,67 @@ __device__ inline const float* RowOfX(const MatvecParams& p, int n) {
   if (n >= p.num_rows) return nullptr;
   const int64_t row = p.row_ids == nullptr ? n : __ldcg(p.row_ids + n);
   return p.x + row * p.x_stride;
+}
+
+template <int kN, bool kAligned, typename Use>
+__device__ void ForEachQuadOf(const MatvecParams& p, int begin, int count, Use use) {
+  constexpr int kBatch = kAligned && kN < 8 ? 8 / kN : 1;
+  constexpr int kStride = kMatvecThreads * 4;
+  const float* rows[kN];
+#pragma unroll
+  for (int n = 0; n < kN; ++n) rows[n] = RowOfX(p, n);
+  for (int first = threadIdx.x * 4; first < count; first += kBatch * kStride) {
+    float4 norm[kBatch];
+    float4 x[kBatch][kN];
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const int col = begin + first + i * kStride;
+      norm[i] = {1, 1, 1, 1};
+      if (p.norm != nullptr) norm[i] = LoadQuad<kAligned>(p.norm, col, p.cols);
+#pragma unroll
+      for (int n = 0; n < kN; ++n) {
+        x[i][n] = {0, 0, 0, 0};
+        if (rows[n] != nullptr) x[i][n] = LoadQuad<kAligned>(rows[n], col, p.cols);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const int col = first + i * kStride;
+      if (col >= count) break;
+#pragma unroll
+      for (int n = 0; n < kN; ++n) use(n, col, x[i][n], norm[i]);
+    }
+  }
+}
+
+// Calls use(n, col, x, norm) for every four columns begin + col, col < count, of each row of x
+// (rows past the call's are zeros, and columns past the end), with the norm's weights there or
+// ones; the block's threads share the columns, several loads of each in flight. REQUIRES: count a
+// multiple of 128: then whole warps call `use` together.
+template <int kN, typename Use>
+__device__ void ForEachQuad(const MatvecParams& p, int begin, int count, Use use) {
+  if (p.x_aligned) {
+    ForEachQuadOf<kN, true>(p, begin, count, use);
+  } else {
+    ForEachQuadOf<kN, false>(p, begin, count, use);
+  }
+}
+
+// Columns of a pass, in whole steps of any kernel.
+__device__ inline int StagedCols(const MatvecParams& p, int pass) {
+  const int cols = min(p.pass_cols, p.cols - pass * p.pass_cols);
+  return (cols + kXAlignCols - 1) / kXAlignCols * kXAlignCols;
+}
+
+// Lets the kernel have its shared memory, and the next kernel as much beside it: a multiprocessor
+// cannot change the split between shared memory and cache while blocks are there.
+template <typename Kernel>
+cudaError_t PrepareShared(Kernel* kernel, int shared_bytes) {
+  const cudaError_t error =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+  if (error != cudaSuccess) return error;
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                              cudaSharedmemCarveoutMaxShared);
 }
 
 __device__ inline float Square(float4 v) { return v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w; }
@@ -61,6 +122,13 @@ __device__ inline float WarpMax(float v) {
 __device__ inline float InverseRms(const MatvecParams& p, float sum_of_squares) {
   return p.norm == nullptr ? 1.0f
                            : 1.0f / sqrtf(sum_of_squares / static_cast<float>(p.cols) + p.norm_eps);
+}
+
+// Called by each warp that has no more loads to start. The next kernel's blocks come when all loads
+// of this one are on their way: earlier, theirs would be early too, and the memory idle while the
+// kernels change. Warp 0 has the most to load.
+__device__ inline void AllowNextAfterLoads() {
+  if (threadIdx.x < 32) AllowNext();
 }
 
 // The job that a task belongs to.

@@ -13,7 +13,6 @@
 // Oracle    DequantizeRow and sums in double; products_test.cc.
 #include <cuda_fp16.h>
 
-#include "cuda/launch.cuh"
 #include "cuda/matvec_common.cuh"
 #include "cuda/matvec_ring.cuh"
 
@@ -100,7 +99,7 @@ class Feeder {
     FindRow();
   }
   __device__ void Feed(WarpRing* ring) {
-    if (pass_ == p_.num_passes) return;
+    if (pass_ == p_.num_passes) return AllowNextAfterLoads();
     const int step = pass_ * geometry_.run_steps + step_;
     ring->Fill(row_ + static_cast<int64_t>(step) * kFloatRunBytes, geometry_.RunBytes(step),
                kFloatTaskRows);
@@ -134,23 +133,12 @@ class Feeder {
 // x of a pass, times the norm's weights, to shared memory; adds up the squares of x.
 template <DType kType, int kN>
 __device__ void StageX(const MatvecParams& p, int pass, float* x, float (&squares)[kN]) {
-  const int begin = pass * p.pass_cols;
-  const int cols = min(p.pass_cols, p.cols - begin);
-  const int staged = (cols + kXAlignCols - 1) / kXAlignCols * kXAlignCols;
-  const float* rows[kN];
-#pragma unroll
-  for (int n = 0; n < kN; ++n) rows[n] = RowOfX(p, n);
-#pragma unroll(kN == 1 ? 4 : 1)
-  for (int col = threadIdx.x * 4; col < staged; col += kMatvecThreads * 4) {
-    const float4 norm = LoadNorm(p, begin + col);
-#pragma unroll
-    for (int n = 0; n < kN; ++n) {
-      float4 v = {0, 0, 0, 0};
-      if (rows[n] != nullptr) v = LoadX(rows[n], begin + col, p.cols, p.x_aligned);
-      squares[n] += Square(v);
-      *reinterpret_cast<float4*>(x + n * p.pass_cols + SlotOfX<kType>(col)) = Times(v, norm);
-    }
-  }
+  ForEachQuad<kN>(p, pass * p.pass_cols, StagedCols(p, pass),
+                  [&](int n, int col, float4 v, float4 norm) {
+                    squares[n] += Square(v);
+                    float* at = x + n * p.pass_cols + SlotOfX<kType>(col);
+                    *reinterpret_cast<float4*>(at) = Times(v, norm);
+                  });
 }
 
 // acc[i * kN + n] += row i of the stage times row n of x.
@@ -244,7 +232,6 @@ __global__ void __launch_bounds__(kMatvecThreads, 2)
                 StageBytes(kType));
   Feeder<kType> feeder(p, geometry);
   for (int i = 0; i < p.num_stages; ++i) feeder.Feed(&ring);
-  AllowNext();
   WaitForInputs();
 
   auto* reduce = reinterpret_cast<float*>(shared + kBarrierBytes);  // [kN][warps]
@@ -297,8 +284,7 @@ __global__ void __launch_bounds__(kMatvecThreads, 2)
 
 template <DType kType, int kN>
 cudaError_t Start(const MatvecParams& params, int grid, int shared_bytes, cudaStream_t stream) {
-  const cudaError_t error = cudaFuncSetAttribute(
-      FloatMatvecKernel<kType, kN>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+  const cudaError_t error = PrepareShared(FloatMatvecKernel<kType, kN>, shared_bytes);
   if (error != cudaSuccess) return error;
   return Launch(FloatMatvecKernel<kType, kN>, grid, kMatvecThreads,
                 static_cast<size_t>(shared_bytes), stream, params);

@@ -12,16 +12,13 @@
 // Oracle    DequantizeRow and sums in double; products_test.cc.
 #include <cuda_fp16.h>
 
-#include "cuda/launch.cuh"
 #include "cuda/matvec_common.cuh"
+#include "cuda/matvec_packed_x.cuh"
 #include "cuda/matvec_ring.cuh"
 #include "cuda/packed_fragment.cuh"
 
 namespace tidal {
 namespace {
-
-// What a lane's sums are in units of: codes come times 2^-24.
-constexpr float kCodeUnit = 0x1p-24f;
 
 template <DType kType>
 struct Geometry {
@@ -67,7 +64,7 @@ class Feeder {
     StartTile();
   }
   __device__ void Feed(WarpRing* ring) {
-    if (pass_ == p_.num_passes) return;
+    if (pass_ == p_.num_passes) return AllowNextAfterLoads();
     ring->Fill(tile_ + static_cast<int64_t>(stage_) * StageBytes(kType),
                geometry_.UnitsOf(stage_) * UnitBytes(kType), 1);
     stage_ += kMatvecWarps;
@@ -105,132 +102,6 @@ class Feeder {
   int stage_ = 0;
   const uint8_t* tile_ = nullptr;
 };
-
-// Per row of x: what its elements are multiplied by on their way to shared memory, and what undoes
-// that in the sums.
-template <int kN>
-struct RowFactors {
-  float stage[kN];
-  float restore[kN];
-};
-
-// The power of two that brings `largest` into [2^14, 2^15), where the lower of the two f16 of an
-// element has all its bits.
-__device__ inline float PowerForF16(float largest) {
-  if (!(largest > 0)) return 1;
-  const int exponent = static_cast<int>(__float_as_uint(largest) >> 23) - 127;
-  return __uint_as_float(static_cast<uint32_t>(127 + min(max(14 - exponent, -100), 100)) << 23);
-}
-
-// Norm and range of each row. Ends with a barrier.
-template <int kN>
-__device__ void FindFactors(const MatvecParams& p, float* reduce, RowFactors<kN>* factors) {
-  float squares[kN] = {};
-  float largest[kN] = {};
-  const float* rows[kN];
-#pragma unroll
-  for (int n = 0; n < kN; ++n) rows[n] = RowOfX(p, n);
-#pragma unroll(kN == 1 ? 4 : 1)
-  for (int col = threadIdx.x * 4; col < p.cols; col += kMatvecThreads * 4) {
-    const float4 norm = LoadNorm(p, col);
-#pragma unroll
-    for (int n = 0; n < kN; ++n) {
-      float4 v = {0, 0, 0, 0};
-      if (rows[n] != nullptr) v = LoadX(rows[n], col, p.cols, p.x_aligned);
-      squares[n] += Square(v);
-      const float4 w = Times(v, norm);
-      largest[n] =
-          fmaxf(largest[n], fmaxf(fmaxf(fabsf(w.x), fabsf(w.y)), fmaxf(fabsf(w.z), fabsf(w.w))));
-    }
-  }
-  const int warp = threadIdx.x / 32;
-#pragma unroll
-  for (int n = 0; n < kN; ++n) {
-    const float sum = WarpSum(squares[n]);
-    const float maximum = WarpMax(largest[n]);
-    if (threadIdx.x % 32 == 0) {
-      reduce[n * kMatvecWarps + warp] = sum;
-      reduce[(kN + n) * kMatvecWarps + warp] = maximum;
-    }
-  }
-  __syncthreads();
-  if (threadIdx.x < kN) {
-    float sum = 0;
-    float maximum = 0;
-    for (int i = 0; i < kMatvecWarps; ++i) {
-      sum += reduce[threadIdx.x * kMatvecWarps + i];
-      maximum = fmaxf(maximum, reduce[(kN + threadIdx.x) * kMatvecWarps + i]);
-    }
-    const float inverse_rms = InverseRms(p, sum);
-    const float power = PowerForF16(maximum * inverse_rms);
-    factors->stage[threadIdx.x] = inverse_rms * power;
-    factors->restore[threadIdx.x] = 1 / (power * kCodeUnit);
-  }
-  __syncthreads();
-}
-
-// Shared memory of staged x: operands [cols / 32][2 * kN columns][4 lanes][4 words], column 2 * n
-// the upper and 2 * n + 1 the lower part of row n; then sums [cols / group][kN] times kCodeUnit.
-struct StagedX {
-  uint32_t* operands;
-  float* sums;
-};
-
-__device__ inline uint32_t HalfPair(__half a, __half b) {
-  return __half_as_ushort(a) | static_cast<uint32_t>(__half_as_ushort(b)) << 16;
-}
-
-// Writes four columns of row n; returns what they stand for, added up.
-template <int kN>
-__device__ float StageQuad(float4 v, int n, int col, uint32_t* operands) {
-  const float in[4] = {v.x, v.y, v.z, v.w};
-  __half upper[4];
-  __half lower[4];
-  float sum = 0;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    upper[i] = __float2half_rn(in[i]);
-    lower[i] = __float2half_rn(in[i] - __half2float(upper[i]));
-    sum += __half2float(upper[i]) + __half2float(lower[i]);
-  }
-  const int word = col % 32 / 16 * 2 + col % 16 / 8;
-  const int lane = col % 8 / 2;
-  uint32_t* at = operands + (col / 32 * 2 * kN + 2 * n) * 16 + lane * 4 + word;
-  at[0] = HalfPair(upper[0], upper[1]);
-  at[4] = HalfPair(upper[2], upper[3]);
-  at[16] = HalfPair(lower[0], lower[1]);
-  at[20] = HalfPair(lower[2], lower[3]);
-  return sum;
-}
-
-template <DType kType, int kN>
-__device__ void StageX(const MatvecParams& p, int pass, const RowFactors<kN>& factors,
-                       const StagedX& x) {
-  constexpr int kGroupCols = UnitParts<kType>::kGroupCols;
-  const int begin = pass * p.pass_cols;
-  const int cols = min(p.pass_cols, p.cols - begin);
-  const int staged = (cols + kXAlignCols - 1) / kXAlignCols * kXAlignCols;
-  const float* rows[kN];
-#pragma unroll
-  for (int n = 0; n < kN; ++n) rows[n] = RowOfX(p, n);
-#pragma unroll(kN == 1 ? 4 : 1)
-  for (int col = threadIdx.x * 4; col < staged; col += kMatvecThreads * 4) {
-    const float4 norm = LoadNorm(p, begin + col);
-#pragma unroll
-    for (int n = 0; n < kN; ++n) {
-      float4 v = {0, 0, 0, 0};
-      if (rows[n] != nullptr) v = LoadX(rows[n], begin + col, p.cols, p.x_aligned);
-      const float factor = factors.stage[n];
-      float sum = StageQuad<kN>(Times(Times(v, norm), {factor, factor, factor, factor}), n, col,
-                                x.operands);
-#pragma unroll
-      for (int distance = 1; distance < kGroupCols / 4; distance *= 2) {
-        sum += __shfl_xor_sync(~0u, sum, distance);
-      }
-      if (col % kGroupCols == 0) x.sums[col / kGroupCols * kN + n] = sum * kCodeUnit;
-    }
-  }
-}
 
 __device__ __forceinline__ void MultiplyCodes(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
                                               uint32_t b1) {
@@ -368,7 +239,6 @@ __global__ void __launch_bounds__(kMatvecThreads, 2)
                 StageBytes(kType));
   Feeder<kType> feeder(p, geometry);
   for (int i = 0; i < p.num_stages; ++i) feeder.Feed(&ring);
-  AllowNext();
   WaitForInputs();
 
   auto& factors = *reinterpret_cast<RowFactors<kN>*>(shared + kBarrierBytes);
@@ -418,8 +288,7 @@ __global__ void __launch_bounds__(kMatvecThreads, 2)
 
 template <DType kType, int kN>
 cudaError_t Start(const MatvecParams& params, int grid, int shared_bytes, cudaStream_t stream) {
-  const cudaError_t error = cudaFuncSetAttribute(
-      PackedMatvecKernel<kType, kN>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+  const cudaError_t error = PrepareShared(PackedMatvecKernel<kType, kN>, shared_bytes);
   if (error != cudaSuccess) return error;
   return Launch(PackedMatvecKernel<kType, kN>, grid, kMatvecThreads,
                 static_cast<size_t>(shared_bytes), stream, params);
