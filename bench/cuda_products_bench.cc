@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/stopwatch.h"
 #include "cuda/cuda_status.h"
 #include "cuda/device_buffer.h"
 #include "cuda/products.h"
@@ -116,6 +117,27 @@ class Step {
     Sample();
   }
 
+  // Bytes a second from host memory to the device, re-arranged. Once before, for the buffers.
+  double UploadGbps() {
+    const DeviceMatrix& matrix = layers_[0].gate.device;
+    const std::vector<std::byte> source(
+        static_cast<size_t>(BytesOf(matrix.dtype, matrix.rows * matrix.cols)), std::byte{0x2a});
+    const auto upload = [&](int times) {
+      for (int i = 0; i < times; ++i) {
+        OrExit(products_->Upload(matrix.dtype, matrix.rows, matrix.cols, source.data(),
+                                 layers_[0].gate.buffer.as<uint8_t>()));
+      }
+    };
+    upload(1);
+    double milliseconds = 0;
+    {
+      const Stopwatch stopwatch(&milliseconds);
+      upload(8);
+      OrExit(products_->FinishUploads());
+    }
+    return 8 * static_cast<double>(source.size()) / milliseconds / 1e6;
+  }
+
   int64_t bytes() const { return bytes_; }
   void ResetBytes() { bytes_ = 0; }
   void Check() { OrExit(products_->status()); }
@@ -212,6 +234,7 @@ void Bench(const ModelShape& shape, DType dtype, int64_t rows, double limit, cud
   Report("down", &step, kLayers, limit, stream, every_layer(&Step::Down));
   Report("head", &step, 1, limit, stream, [&] { step.Head(); });
   Report("step", &step, 1, limit, stream, [&] { step.All(); });
+  printf("  upload %.1f GB/s\n", step.UploadGbps());
 }
 
 DType ParseType(const std::string& text) {
