@@ -353,8 +353,8 @@ void Selection::Choose(int32_t layer, std::span<const int32_t> sequences, const 
   if (sequences.empty()) return;
   Launches all;
   int32_t total_sets = 0;
-  for (const int32_t s : sequences) {
-    const Launches& one = launches_[static_cast<size_t>(s)];
+  // Of the whole batch, whoever chooses here: the launches then depend on what LaunchKey says only.
+  for (const Launches& one : launches_) {
     all.num_sets = std::max(all.num_sets, one.num_sets);
     all.scores_tokens |= one.scores_tokens;
     all.scores_pages |= one.scores_pages;
@@ -362,7 +362,7 @@ void Selection::Choose(int32_t layer, std::span<const int32_t> sequences, const 
     all.decides |= one.decides;
     total_sets += one.num_sets;
   }
-  const auto num_sequences = static_cast<int32_t>(sequences.size());
+  const auto num_sequences = static_cast<int32_t>(launches_.size());
   const ChoiceLaunch launch = {
       .step = step,
       .kv = kv,

@@ -47,8 +47,8 @@ class CudaSelection {
   virtual void BeginStep(const StepBatch& batch) = 0;
 
   // Enqueues the choice of layer `layer` for the batch's sequences that have kChooses in step.flags
-  // (those listed in `sequences`, all with a prepared plan). q: [rows][num_heads][head_dim] float32
-  // after RoPE, unscaled, on the device.
+  // (those listed in `sequences`, all with a prepared plan; which they are changes no launch). q:
+  // [rows][num_heads][head_dim] float32 after RoPE, unscaled, on the device.
   virtual void Choose(int32_t layer, std::span<const int32_t> sequences, const DeviceStep& step,
                       const DeviceKv& kv, const DeviceIndex& index, const float* q) = 0;
 
