@@ -6,7 +6,8 @@
 //           in matvec_float.cu.
 // Bytes     W once, x twice per multiprocessor from L2.
 // Numerics  each element of x is scaled by a power of two for its row and split into two f16, whose
-//           products with codes and float32 sums are exact to about float32's precision; scales
+//           products with codes are summed in float32 as tensor cores do (off by about 2^-20 of the
+//           largest weight times the sum of |x|, where float32 would be by 2^-23); scales
 //           multiply float32 sums of a group. Fixed order; the result of a row of x does not depend
 //           on the other rows nor on their number.
 // Oracle    DequantizeRow and sums in double; products_test.cc.
