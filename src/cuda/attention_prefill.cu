@@ -41,8 +41,9 @@ __device__ __forceinline__ void LoadTile(typename Shared<T, kHeadDim>::Tile& til
                                          const uint8_t* rows, const DeviceKv& kv, int32_t valid) {
   constexpr int kPieces = kHeadDim * 2 / 16;
 #pragma unroll
-  for (int i = 0; i < kPieces * kTile / kThreads; ++i) {
+  for (int i = 0; i < (kPieces * kTile + kThreads - 1) / kThreads; ++i) {
     const int piece = i * kThreads + threadIdx.x;
+    if (kPieces * kTile % kThreads != 0 && piece >= kPieces * kTile) break;
     const int row = piece / kPieces;
     const int column = piece % kPieces;
     const uint8_t* k = rows + row * kv.row_bytes + column * 16;

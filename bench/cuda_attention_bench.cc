@@ -1,0 +1,202 @@
+// Attention on a CUDA device beside the card's read rate: few rows over everything and over sets,
+// each as the marginal cost of a kernel inside a graph of many, over as many layers' caches as keep
+// the L2 cache from helping; and prefill.
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cuda_runtime_api.h>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "base/check.h"
+#include "base/float16.h"
+#include "base/math.h"
+#include "cuda/attention.h"
+#include "cuda/device_testing.h"
+
+namespace tidal {
+namespace {
+
+constexpr int32_t kPageTokens = 64;
+constexpr int32_t kHeadDim = 128;
+constexpr int32_t kRowBytes = kHeadDim * 2;
+
+void Must(cudaError_t error) {
+  TIDAL_CHECK(error == cudaSuccess, "CUDA says {}", cudaGetErrorString(error));
+}
+
+// Milliseconds of a replay of what `enqueue` puts on the stream, the median of several.
+template <typename Enqueue>
+double GraphMs(const Enqueue& enqueue) {
+  cudaStream_t stream = nullptr;
+  Must(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  enqueue(stream);
+  Must(cudaStreamSynchronize(stream));
+  Must(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  enqueue(stream);
+  cudaGraph_t graph = nullptr;
+  Must(cudaStreamEndCapture(stream, &graph));
+  cudaGraphExec_t exec = nullptr;
+  Must(cudaGraphInstantiate(&exec, graph, 0));
+  cudaEvent_t begin = nullptr;
+  cudaEvent_t end = nullptr;
+  Must(cudaEventCreate(&begin));
+  Must(cudaEventCreate(&end));
+  std::vector<float> times;
+  for (int i = 0; i < 13; ++i) {
+    Must(cudaEventRecord(begin, stream));
+    Must(cudaGraphLaunch(exec, stream));
+    Must(cudaEventRecord(end, stream));
+    Must(cudaEventSynchronize(end));
+    float ms = 0;
+    Must(cudaEventElapsedTime(&ms, begin, end));
+    if (i >= 3) times.push_back(ms);
+  }
+  Must(cudaGraphExecDestroy(exec));
+  Must(cudaGraphDestroy(graph));
+  Must(cudaStreamDestroy(stream));
+  std::sort(times.begin(), times.end());
+  return static_cast<double>(times[times.size() / 2]);
+}
+
+class Bench {
+ public:
+  Bench(int32_t num_heads, int32_t num_kv_heads, int32_t context, int32_t num_layers)
+      : num_heads_(num_heads),
+        num_kv_heads_(num_kv_heads),
+        context_(context),
+        num_layers_(num_layers),
+        num_pages_(static_cast<int32_t>(CeilDiv(context, kPageTokens))),
+        kv_(RandomHalves(int64_t{num_layers} * LayerBytes() / 2)) {
+    std::vector<int32_t> pages(static_cast<size_t>(num_pages_));
+    std::iota(pages.begin(), pages.end(), 0);
+    std::shuffle(pages.begin(), pages.end(), random_);
+    page_ids_ = DeviceArray<int32_t>(pages);
+  }
+
+  int64_t LayerBytes() const {
+    return int64_t{num_pages_} * num_kv_heads_ * 2 * kPageTokens * kRowBytes;
+  }
+
+  void Decode(int32_t budget, int32_t num_sms) {
+    const bool sets = budget > 0;
+    const DeviceArray<DeviceSequence> steps({{0, 1, context_, 0, 0}});
+    const DeviceArray<uint8_t> flags({static_cast<uint8_t>(sets ? kReadsSets : kReadsAll)});
+    std::vector<int32_t> slots(static_cast<size_t>(std::max(budget, 1)));
+    for (int32_t& slot : slots)
+      slot = static_cast<int32_t>(random_() % static_cast<uint32_t>(context_));
+    const DeviceArray<int32_t> device_slots(slots);
+    const DeviceArray<int32_t> counts({budget});
+    const DeviceArray<DeviceSets> device_sets({{device_slots.data(), counts.data(), budget, 1}});
+    const std::vector<float> q(static_cast<size_t>(num_heads_ * kHeadDim), 0.1F);
+    const DeviceArray<float> device_q(q);
+    const DeviceArray<float> out(q);
+    const int32_t splits = AttentionSplits(num_sms, kHeadDim, num_kv_heads_, 1);
+    const DeviceArray<float> partial(std::vector<float>(
+        static_cast<size_t>(AttentionPartialFloats(splits, 1, num_heads_, kHeadDim))));
+    const DeviceArray<int32_t> counters(std::vector<int32_t>(static_cast<size_t>(num_heads_)));
+    AttentionCall call = Call(steps, flags, device_q, out);
+    call.sets = sets ? device_sets.data() : nullptr;
+    call.num_splits = splits;
+    call.workspace = {partial.data(), counters.data()};
+    const auto run = [&](int32_t calls) {
+      return GraphMs([&](cudaStream_t stream) {
+        for (int32_t i = 0; i < calls; ++i) {
+          call.kv.base = kv_.data() + (i % num_layers_) * LayerBytes();
+          Must(AttendDecode(call, stream));
+        }
+      });
+    };
+    constexpr int32_t kCalls = 64;
+    const double us = (run(2 * kCalls) - run(kCalls)) / kCalls * 1000;
+    const double bytes =
+        static_cast<double>(sets ? budget : context_) * num_kv_heads_ * 2 * kRowBytes;
+    std::printf("%2d heads %2d KV heads, %6d tokens, %-11s %8.2f us  %6.0f GB/s\n", num_heads_,
+                num_kv_heads_, context_,
+                sets ? ("k=" + std::to_string(budget)).c_str() : "everything", us,
+                bytes / us / 1000);
+  }
+
+  void Prefill(int32_t q_len) {
+    const DeviceArray<DeviceSequence> steps({{0, q_len, context_, 0, 0}});
+    const DeviceArray<uint8_t> flags({kReadsAll});
+    std::vector<float> q(static_cast<size_t>(q_len) * static_cast<size_t>(num_heads_ * kHeadDim));
+    std::normal_distribution<float> normal;
+    for (float& x : q) x = normal(random_);
+    const DeviceArray<float> device_q(q);
+    const DeviceArray<float> out(q);
+    AttentionCall call = Call(steps, flags, device_q, out);
+    call.kv.base = kv_.data();
+    const double ms =
+        GraphMs([&](cudaStream_t stream) { Must(AttendPrefill(call, q_len, stream)); });
+    const double flops = 4.0 * kHeadDim * num_heads_ * q_len * (context_ - (q_len - 1) / 2.0);
+    std::printf("%2d heads %2d KV heads, prefill %d rows of %d: %.3f ms, %.0f TFLOP/s\n",
+                num_heads_, num_kv_heads_, q_len, context_, ms, flops / ms / 1e9);
+  }
+
+ private:
+  DeviceArray<uint8_t> RandomHalves(int64_t count) {
+    // A few random megabytes, repeated: filling gigabytes on the host would take minutes.
+    std::vector<uint16_t> values(static_cast<size_t>(count));
+    std::normal_distribution<float> normal;
+    constexpr size_t kDistinct = 1 << 20;
+    for (size_t i = 0; i < values.size(); ++i)
+      values[i] = i < kDistinct ? F32ToF16(normal(random_)) : values[i - kDistinct];
+    std::vector<uint8_t> bytes(values.size() * 2);
+    std::copy_n(reinterpret_cast<const uint8_t*>(values.data()), bytes.size(), bytes.data());
+    return DeviceArray<uint8_t>(bytes);
+  }
+
+  AttentionCall Call(const DeviceArray<DeviceSequence>& steps, const DeviceArray<uint8_t>& flags,
+                     const DeviceArray<float>& q, const DeviceArray<float>& out) const {
+    AttentionCall call;
+    call.step = {steps.data(), page_ids_.data(), flags.data(), 1};
+    call.kv = {.base = kv_.data(),
+               .page_bytes = int64_t{num_kv_heads_} * 2 * kPageTokens * kRowBytes,
+               .kv_head_bytes = int64_t{2} * kPageTokens * kRowBytes,
+               .v_offset = int64_t{kPageTokens} * kRowBytes,
+               .row_bytes = kRowBytes,
+               .head_dim = kHeadDim,
+               .num_kv_heads = num_kv_heads_,
+               .type = CacheType::kF16};
+    call.q = q.data();
+    call.out = out.data();
+    call.num_heads = num_heads_;
+    call.attn_scale = 0.088F;
+    return call;
+  }
+
+  std::mt19937 random_{1};
+  const int32_t num_heads_;
+  const int32_t num_kv_heads_;
+  const int32_t context_;
+  const int32_t num_layers_;
+  const int32_t num_pages_;
+  DeviceArray<uint8_t> kv_;
+  DeviceArray<int32_t> page_ids_{{}};
+};
+
+int Main() {
+  cudaDeviceProp properties;
+  Must(cudaGetDeviceProperties(&properties, 0));
+  const int32_t sms = properties.multiProcessorCount;
+  std::printf("%s, %d multiprocessors\n", properties.name, sms);
+  for (const int32_t context : {10240, 32768, 102400}) {
+    for (const int32_t num_kv_heads : {32, 8}) {
+      const int64_t layer_bytes = int64_t{context} * num_kv_heads * 2 * kRowBytes;
+      const auto num_layers =
+          static_cast<int32_t>(std::max<int64_t>(2, CeilDiv(int64_t{400} << 20, layer_bytes)));
+      Bench bench(32, num_kv_heads, context, num_layers);
+      for (const int32_t budget : {0, 256, 512, 1024, 4096}) bench.Decode(budget, sms);
+    }
+  }
+  Bench(32, 8, 16384, 1).Prefill(16384);
+  Bench(32, 8, 16384, 1).Prefill(512);
+  return 0;
+}
+
+}  // namespace
+}  // namespace tidal
+
+int main() { return tidal::Main(); }
