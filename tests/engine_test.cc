@@ -32,6 +32,7 @@ class TemporaryModel {
 
 std::unique_ptr<Engine> MakeEngine(const std::string& path, EngineOptions options = {}) {
   options.model_path = path;
+  options.device = TestDevice();
   if (options.num_threads == 0) options.num_threads = 2;
   auto engine = Engine::Create(options, nullptr);
   EXPECT_TRUE(engine.ok()) << engine.status().message();

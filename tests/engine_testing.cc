@@ -32,6 +32,11 @@ std::vector<Isa> TestableIsas() {
   return isas;
 }
 
+std::string TestDevice() {
+  const char* device = std::getenv("TIDAL_TEST_DEVICE");
+  return device != nullptr ? device : "cpu";
+}
+
 std::optional<std::string> FindRealModel(const std::string& name) {
   const char* dir = std::getenv("TIDAL_MODELS_DIR");
   const std::filesystem::path base = dir != nullptr ? dir : TIDAL_SOURCE_DIR "/models";

@@ -15,6 +15,9 @@ namespace tidal {
 // loudly.
 std::vector<Isa> TestableIsas();
 
+// What the tests run on: $TIDAL_TEST_DEVICE as --device has it, "cpu" where it is not set.
+std::string TestDevice();
+
 // The path of a real model under $TIDAL_MODELS_DIR (or models/ in the source tree); empty where it
 // is not there.
 std::optional<std::string> FindRealModel(const std::string& name);

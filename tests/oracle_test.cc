@@ -100,6 +100,7 @@ void CheckModel(const std::string& model, Isa isa, const Mode& mode, const Bound
   const auto path = FindRealModel(model);
   if (!path) GTEST_SKIP() << model << " is not there";
   EngineOptions options{.model_path = *path,
+                        .device = TestDevice(),
                         .ctx_size = 512,
                         .isa = isa,
                         .precision = mode.precision,

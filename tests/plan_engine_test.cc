@@ -22,6 +22,7 @@ class PlanEngine : public testing::Test {
     ASSERT_TRUE(WriteRandomModel(path_, spec).ok());
     model_ = std::make_unique<RandomModel>(spec);
     options.model_path = path_;
+    options.device = TestDevice();
     options.num_threads = 2;
     options.precision = Precision::kF32;
     options.k_cache_type = options.v_cache_type = CacheType::kF32;

@@ -81,6 +81,7 @@ class Decoder {
       : oracle_(oracle) {
     const CacheType cache = precision == Precision::kF32 ? CacheType::kF32 : CacheType::kF16;
     EngineOptions options{.model_path = path,
+                          .device = TestDevice(),
                           .ctx_size = 2048,
                           .precision = precision,
                           .k_cache_type = cache,

@@ -9,7 +9,8 @@
 #include <unistd.h>
 
 #include "attention/plan_spec.h"
-#include "cpu/cpu_executor.h"
+#include "engine/engine_device.h"
+#include "engine_testing.h"
 
 namespace tidal {
 
@@ -95,23 +96,25 @@ class PlanHarness::Recorder : public StepObserver {
 PlanHarness::PlanHarness(const Model& model, const HarnessOptions& options)
     : vocab_size_(model.config().vocab_size), options_(options) {
   const auto pages_each = static_cast<int32_t>(CeilDiv(options.max_tokens, kPageSize));
-  CpuExecutorOptions cpu;
-  cpu.num_threads = options.num_threads;
-  cpu.isa = options.isa;
-  cpu.precision = options.precision;
-  cpu.k_cache_type = options.k_type;
-  cpu.v_cache_type = options.v_type;
-  cpu.max_batch_tokens = options.max_batch_tokens;
-  cpu.max_sequences = options.max_sequences;
-  cpu.num_pages = pages_each * options.max_sequences;
-  if (options.has_index) cpu.index_layers.assign(static_cast<size_t>(model.config().num_layers), 1);
-  cpu.index_bits = options.index_bits;
-  auto executor = CreateCpuExecutor(model, cpu, nullptr);
+  const int32_t num_pages = pages_each * options.max_sequences;
+  EngineOptions engine;
+  engine.device = TestDevice();
+  engine.num_threads = options.num_threads;
+  engine.isa = options.isa;
+  engine.precision = options.precision;
+  engine.k_cache_type = options.k_type;
+  engine.v_cache_type = options.v_type;
+  engine.max_sequences = options.max_sequences;
+  KeyIndexChoice index;
+  if (options.has_index) index.layers.assign(static_cast<size_t>(model.config().num_layers), 1);
+  index.bits = options.index_bits;
+  auto executor =
+      CreateExecutor(engine, model, index, num_pages, options.max_batch_tokens, nullptr);
   EXPECT_TRUE(executor.ok()) << executor.status().message();
   executor_ = std::move(executor).value();
   transformer_ = std::make_unique<Transformer>(executor_.get(), model.config().num_layers,
                                                vocab_size_, options.max_sequences);
-  std::vector<PageId> ids(static_cast<size_t>(cpu.num_pages));
+  std::vector<PageId> ids(static_cast<size_t>(num_pages));
   std::iota(ids.begin(), ids.end(), 0);
   std::mt19937 random(7);
   if (options.shuffled) std::shuffle(ids.begin(), ids.end(), random);

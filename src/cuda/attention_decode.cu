@@ -2,8 +2,7 @@
 //
 // What      the context is cut into parts, a block each; its four warps take tiles of 16 tokens in
 //           turn, each with a softmax of its own, so that they never wait for each other. The last
-//           block of a KV head adds the parts up in their order. (A cluster's shared memory in
-//           place of device memory was slower: 12.7 us for 512 tokens of 32 KV heads, against 8.2.)
+//           block of a KV head adds the parts up in their order.
 // Layout    a tile is 16 rows of K and 16 of V in shared memory, padded by 16 bytes a row so that
 //           the rows that a load of matrices touches lie in different banks. The rows of all heads
 //           of a group stand in one fragment of 16: each K and V row is read once per KV head.
@@ -29,12 +28,11 @@ constexpr int kThreads = 32 * kWarps;
 constexpr int kTile = 16;  // tokens
 constexpr int kRows = kMaxDecodeAttentionRows;
 constexpr int kPageTokens = 64;
-constexpr int kVector = 4;  // floats of a 16-byte access
 constexpr float kLog2E = 1.4426950408889634f;
 // A part of fewer tiles is not worth its own partial result: with sets latency is all, so that each
 // warp gets one tile; over everything each gets two.
 constexpr int kMinTilesOfSets = kWarps;
-constexpr int kMinTilesOfAll = 2 * kWarps;
+constexpr int kMinTiles = 2 * kWarps;
 
 constexpr int Stages(int head_dim) { return head_dim <= 64 ? 6 : head_dim <= 128 ? 3 : 2; }
 
@@ -51,10 +49,6 @@ struct Shared {
     float out[kWarps][kRows][kHeadDim];
     float max[kWarps][kRows];
     float sum[kWarps][kRows];
-    // The same of the whole block.
-    float block_out[kRows][kHeadDim];
-    float block_max[kRows];
-    float block_sum[kRows];
   };
   alignas(16) Row q_high[kRows];
   alignas(16) Row q_low[kRows];
@@ -100,11 +94,6 @@ __device__ __forceinline__ void LoadTile(typename Shared<T, kHeadDim>::Tile& til
     CopyAsync16(&tile.k[row][column * 8], k, valid);
     CopyAsync16(&tile.v[row][column * 8], k + v_offset, valid);
   }
-}
-
-// What a sum relative to `max` weighs in one relative to `total_max`; 0 where nothing was seen.
-__device__ __forceinline__ float WeightOf(float max, float total_max) {
-  return max == -INFINITY ? 0.0f : exp2f(max - total_max);
 }
 
 // A warp's running softmax over the rows of a fragment: of rows lane / 4 and lane / 4 + 8.
@@ -157,7 +146,7 @@ __device__ __forceinline__ void AddTile(const Shared<T, kHeadDim>& shared,
     tile_max[r] = fmaxf(tile_max[r], __shfl_xor_sync(0xffffffff, tile_max[r], 2));
     const float max = fmaxf(running->max[r], tile_max[r]);
     // While a row has seen nothing its maximum stays at minus infinity, and all its weights at 0.
-    shrink[r] = WeightOf(running->max[r], max);
+    shrink[r] = running->max[r] == -INFINITY ? 0.0f : exp2f(running->max[r] - max);
     running->max[r] = max;
     running->sum[r] *= shrink[r];
   }
@@ -165,7 +154,7 @@ __device__ __forceinline__ void AddTile(const Shared<T, kHeadDim>& shared,
   for (int n = 0; n < 2; ++n) {
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      s[n][e] = WeightOf(s[n][e], running->max[e / 2]);
+      s[n][e] = s[n][e] == -INFINITY ? 0.0f : exp2f(s[n][e] - running->max[e / 2]);
       running->sum[e / 2] += s[n][e];
     }
   }
@@ -204,7 +193,7 @@ __device__ void LoadQueries(const AttentionCall& call, const DeviceSequence& seq
   }
 }
 
-// Leaves the block's rows in shared.merge.block_*: weighted sums, and what they are relative to.
+// Leaves the part's rows in shared.merge.out[0], their maxima and sums in max[0] and sum[0].
 template <typename T, int kHeadDim>
 __device__ void MergeWarps(const Running<kHeadDim>& running, int32_t num_rows,
                            Shared<T, kHeadDim>* shared) {
@@ -234,129 +223,60 @@ __device__ void MergeWarps(const Running<kHeadDim>& running, int32_t num_rows,
     }
   }
   __syncthreads();
-  for (int i = threadIdx.x; i < num_rows * kHeadDim; i += kThreads) {
-    const int row = i / kHeadDim;
-    const int d = i % kHeadDim;
-    float max = -INFINITY;
+}
+
+// How much warp w's share of a row weighs, and the row's maximum and sum over the warps.
+template <typename T, int kHeadDim>
+__device__ __forceinline__ void RowOfWarps(const Shared<T, kHeadDim>& shared, int row,
+                                           float (&weights)[kWarps], float* max, float* sum) {
+  *max = -INFINITY;
+  *sum = 0;
 #pragma unroll
-    for (int w = 0; w < kWarps; ++w) max = fmaxf(max, merge.max[w][row]);
-    float out = 0;
-    float row_sum = 0;
+  for (int w = 0; w < kWarps; ++w) *max = fmaxf(*max, shared.merge.max[w][row]);
 #pragma unroll
-    for (int w = 0; w < kWarps; ++w) {
-      const float weight = WeightOf(merge.max[w][row], max);
-      row_sum += weight * merge.sum[w][row];
-      out += weight * merge.out[w][row][d];
-    }
-    merge.block_out[row][d] = out;
-    if (d == 0) {
-      merge.block_max[row] = max;
-      merge.block_sum[row] = row_sum;
-    }
+  for (int w = 0; w < kWarps; ++w) {
+    const float warp_max = shared.merge.max[w][row];
+    weights[w] = warp_max == -INFINITY ? 0.0f : exp2f(warp_max - *max);
+    *sum += weights[w] * shared.merge.sum[w][row];
   }
 }
 
-__device__ __forceinline__ void AddScaled(float weight, float4 x, float4* sum) {
-  sum->x += weight * x.x;
-  sum->y += weight * x.y;
-  sum->z += weight * x.z;
-  sum->w += weight * x.w;
-}
-
-// Four channels of a row of the result.
-__device__ __forceinline__ void StoreOut(const AttentionCall& call, const DeviceSequence& sequence,
-                                         int32_t first_head, int32_t group, int row, int d,
-                                         int head_dim, float4 out, float sum) {
-  const float scale = 1 / sum;
-  const int64_t q_row = sequence.row_begin + row / group;
-  float* to = call.out + (q_row * call.num_heads + first_head + row % group) * head_dim + d;
-  *reinterpret_cast<float4*>(to) = {out.x * scale, out.y * scale, out.z * scale, out.w * scale};
-}
-
-// A partial result in device memory: [kRows][head_dim] weighted sums, then [kRows] maxima and
-// [kRows] sums.
+// A partial result: [kRows][head_dim] weighted sums, then [kRows] maxima and [kRows] sums.
 __device__ __forceinline__ float* PartialOf(const AttentionCall& call, int64_t part, int head_dim) {
   return call.workspace.partial + part * kRows * (head_dim + 2);
 }
 
-// The sum of all parts of an item, by its last block.
-template <typename T, int kHeadDim>
+template <int kHeadDim>
 __device__ void AddParts(const AttentionCall& call, const DeviceSequence& sequence,
                          int64_t first_part, int num_parts, int32_t first_head, int32_t group,
-                         int32_t num_rows, Shared<T, kHeadDim>* shared) {
-  // [num_rows][num_parts] maxima, then weights; the parts' number is bounded by what is resident on
-  // the device, so that this is no more than the tiles that lay here.
-  auto* weights = reinterpret_cast<float*>(&shared->merge);
-  const int warp = threadIdx.x / 32;
-  const int lane = threadIdx.x % 32;
-  for (int row = warp; row < num_rows; row += kWarps) {
-    float* row_weights = weights + row * num_parts;
+                         int32_t num_rows) {
+  constexpr int kVector = 4;
+  for (int i = threadIdx.x; i < num_rows * kHeadDim / kVector; i += kThreads) {
+    const int row = i / (kHeadDim / kVector);
+    const int d = i % (kHeadDim / kVector) * kVector;
     float max = -INFINITY;
-    for (int p = lane; p < num_parts; p += 32) {
-      row_weights[p] = __ldcg(PartialOf(call, first_part + p, kHeadDim) + kRows * kHeadDim + row);
-      max = fmaxf(max, row_weights[p]);
-    }
-    for (int i = 16; i > 0; i /= 2) max = fmaxf(max, __shfl_xor_sync(0xffffffff, max, i));
-    float sum = 0;
-    for (int p = lane; p < num_parts; p += 32) {
-      row_weights[p] = WeightOf(row_weights[p], max);
-      sum += row_weights[p] *
-             __ldcg(PartialOf(call, first_part + p, kHeadDim) + kRows * (kHeadDim + 1) + row);
-    }
-    for (int i = 16; i > 0; i /= 2) sum += __shfl_xor_sync(0xffffffff, sum, i);
-    for (int p = lane; p < num_parts; p += 32) row_weights[p] /= sum;
-  }
-  __syncthreads();
-  for (int i = threadIdx.x; i < num_rows * kHeadDim / kVector; i += kThreads) {
-    const int row = i / (kHeadDim / kVector);
-    const int d = i % (kHeadDim / kVector) * kVector;
-    const float* partial = PartialOf(call, first_part, kHeadDim) + row * kHeadDim + d;
-    float4 out = {0, 0, 0, 0};
-#pragma unroll 12
     for (int p = 0; p < num_parts; ++p) {
-      const auto* from =
-          reinterpret_cast<const float4*>(partial + int64_t{p} * kRows * (kHeadDim + 2));
-      AddScaled(weights[row * num_parts + p], __ldcg(from), &out);
+      max = fmaxf(max, __ldcg(PartialOf(call, first_part + p, kHeadDim) + kRows * kHeadDim + row));
     }
-    StoreOut(call, sequence, first_head, group, row, d, kHeadDim, out, 1);
-  }
-}
-
-// Leaves the block's result for the others; the last block of an item adds them all up.
-template <typename T, int kHeadDim>
-__device__ void AddThroughMemory(const AttentionCall& call, const DeviceSequence& sequence,
-                                 int64_t item, int32_t part, int32_t num_parts, int32_t first_head,
-                                 int32_t group, int32_t num_rows, Shared<T, kHeadDim>* shared) {
-  __shared__ bool is_last;
-  const auto& merge = shared->merge;
-  const int64_t first_part = item * call.num_splits;
-  float* partial = PartialOf(call, first_part + part, kHeadDim);
-  __syncthreads();
-  for (int i = threadIdx.x; i < num_rows * kHeadDim / kVector; i += kThreads) {
-    const int row = i / (kHeadDim / kVector);
-    const int d = i % (kHeadDim / kVector) * kVector;
-    const float4 out = *reinterpret_cast<const float4*>(&merge.block_out[row][d]);
-    if (num_parts == 1) {
-      StoreOut(call, sequence, first_head, group, row, d, kHeadDim, out, merge.block_sum[row]);
-      continue;
+    float sum = 0;
+    float4 out = {0, 0, 0, 0};
+#pragma unroll 4
+    for (int p = 0; p < num_parts; ++p) {
+      const float* partial = PartialOf(call, first_part + p, kHeadDim);
+      const float part_max = __ldcg(partial + kRows * kHeadDim + row);
+      const float weight = part_max == -INFINITY ? 0.0f : exp2f(part_max - max);
+      sum += weight * __ldcg(partial + kRows * (kHeadDim + 1) + row);
+      const float4 x = __ldcg(reinterpret_cast<const float4*>(partial + row * kHeadDim + d));
+      out.x += weight * x.x;
+      out.y += weight * x.y;
+      out.z += weight * x.z;
+      out.w += weight * x.w;
     }
-    __stcg(reinterpret_cast<float4*>(partial + row * kHeadDim + d), out);
-    if (d == 0) {
-      __stcg(partial + kRows * kHeadDim + row, merge.block_max[row]);
-      __stcg(partial + kRows * (kHeadDim + 1) + row, merge.block_sum[row]);
-    }
+    const float scale = 1 / sum;
+    const int64_t q_row = sequence.row_begin + row / group;
+    float* to = call.out + (q_row * call.num_heads + first_head + row % group) * kHeadDim + d;
+    *reinterpret_cast<float4*>(to) = {out.x * scale, out.y * scale, out.z * scale, out.w * scale};
   }
-  if (num_parts == 1) return;
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    is_last = atomicAdd(call.workspace.counters + item, 1) == num_parts - 1;
-    if (is_last) call.workspace.counters[item] = 0;
-  }
-  __syncthreads();
-  if (!is_last) return;
-  __threadfence();
-  AddParts(call, sequence, first_part, num_parts, first_head, group, num_rows, shared);
 }
 
 // Grid: [parts][KV heads, or heads with per_head][sequences].
@@ -365,6 +285,7 @@ __global__ void __launch_bounds__(kThreads, kHeadDim <= 128 ? 2 : 1)
     AttendDecodeKernel(const AttentionCall call) {
   extern __shared__ __align__(16) uint8_t shared_bytes[];
   auto& shared = *reinterpret_cast<Shared<T, kHeadDim>*>(shared_bytes);
+  __shared__ bool is_last;
   AllowNext();
   WaitForInputs();
   const int32_t seq = blockIdx.z;
@@ -402,8 +323,8 @@ __global__ void __launch_bounds__(kThreads, kHeadDim <= 128 ? 2 : 1)
   const int32_t num_rows = sequence.q_len * group;
 
   const int32_t num_tiles = (tokens.count + kTile - 1) / kTile;
-  constexpr int kMinTiles = kSets ? kMinTilesOfSets : kMinTilesOfAll;
-  const int32_t num_parts = min(call.num_splits, max(1, (num_tiles + kMinTiles - 1) / kMinTiles));
+  constexpr int kMin = kSets ? kMinTilesOfSets : kMinTiles;
+  const int32_t num_parts = min(call.num_splits, max(1, (num_tiles + kMin - 1) / kMin));
   const auto part = static_cast<int32_t>(blockIdx.x);
   if (part >= num_parts) return;
   const auto tile_begin = static_cast<int32_t>(int64_t{num_tiles} * part / num_parts);
@@ -458,8 +379,42 @@ __global__ void __launch_bounds__(kThreads, kHeadDim <= 128 ? 2 : 1)
   WaitForCopies<0>();
   MergeWarps(running, num_rows, &shared);
 
-  AddThroughMemory(call, sequence, int64_t{seq} * gridDim.y + blockIdx.y, part, num_parts,
-                   first_head, group, num_rows, &shared);
+  const int64_t item = int64_t{seq} * gridDim.y + blockIdx.y;
+  const int64_t first_part = item * call.num_splits;
+  float* partial = PartialOf(call, first_part + part, kHeadDim);
+  for (int i = threadIdx.x; i < num_rows * kHeadDim; i += kThreads) {
+    const int row = i / kHeadDim;
+    const int d = i % kHeadDim;
+    float weights[kWarps];
+    float max;
+    float sum;
+    RowOfWarps(shared, row, weights, &max, &sum);
+    float out = 0;
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) out += weights[w] * shared.merge.out[w][row][d];
+    if (num_parts == 1) {
+      const int64_t q_row = sequence.row_begin + row / group;
+      call.out[(q_row * call.num_heads + first_head + row % group) * kHeadDim + d] = out / sum;
+      continue;
+    }
+    partial[i] = out;
+    if (d == 0) {
+      partial[kRows * kHeadDim + row] = max;
+      partial[kRows * (kHeadDim + 1) + row] = sum;
+    }
+  }
+  if (num_parts == 1) return;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    const int32_t done = atomicAdd(call.workspace.counters + item, 1);
+    is_last = done == num_parts - 1;
+    if (is_last) call.workspace.counters[item] = 0;
+  }
+  __syncthreads();
+  if (!is_last) return;
+  __threadfence();
+  AddParts<kHeadDim>(call, sequence, first_part, num_parts, first_head, group, num_rows);
 }
 
 template <typename T, int kHeadDim>
