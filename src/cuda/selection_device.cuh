@@ -9,6 +9,15 @@ namespace tidal {
 
 inline constexpr int32_t kTokensPerPage = 64;
 inline constexpr uint32_t kAllLanes = 0xffffffffu;
+inline constexpr float kLog2E = 1.4426950408889634f;
+inline constexpr float kLn2 = 0.6931471805599453f;
+
+// 2^x to two units in the last place; 0 where that is smaller than a normal number.
+__device__ __forceinline__ float FastExp2(float x) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
 
 __device__ __forceinline__ int32_t NumPages(int32_t kv_len) {
   return (kv_len + kTokensPerPage - 1) / kTokensPerPage;
@@ -30,11 +39,11 @@ __device__ __forceinline__ bool ScoresPages(Scorer scorer) {
 __device__ __forceinline__ bool Chooses(const ChoiceLaunch& c, int32_t sequence) {
   return (c.step.flags[sequence] & kChooses) != 0;
 }
-// After WaitForInputs.
+// After WaitForInputs where `fresh` is given: all else of what these ask was there before the step.
 __device__ __forceinline__ bool IsFresh(const ChoiceLaunch& c, int32_t sequence) {
   return c.fresh == nullptr || c.fresh[sequence] != 0;
 }
-// Whether the sequence's tokens get scores in this step. After WaitForInputs.
+// Whether the sequence's tokens get scores in this step.
 __device__ __forceinline__ bool GetsScores(const ChoiceLaunch& c, int32_t sequence) {
   const ChoiceParams& params = c.params[sequence];
   return Chooses(c, sequence) && ScoresTokens(params.scorer) &&
@@ -91,6 +100,13 @@ __device__ __forceinline__ uint32_t OrderedBits(float value) {
 }
 __device__ __forceinline__ float ValueOfOrdered(uint32_t ordered) {
   return __uint_as_float((ordered & 0x80000000u) != 0 ? ordered & 0x7fffffffu : ~ordered);
+}
+
+// The bin of a value in `bins`: of probabilities and their sums, from 2^-58 to 2^6, 32 to an
+// octave; what is outside is in the first and the last.
+__device__ __forceinline__ int32_t ProbabilityBin(uint32_t ordered) {
+  const auto bin = static_cast<int32_t>((ordered & 0x7fffffffu) >> 18) - (127 - 58) * 32;
+  return min(max(bin, 0), kTopKBins - 1);
 }
 
 __device__ __forceinline__ float WarpMax(float value) {

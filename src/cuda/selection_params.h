@@ -23,7 +23,7 @@ namespace tidal {
 
 // Pages whose statistics are summed up together by the scan, and warps of its blocks.
 inline constexpr int32_t kUnitPages = 8;
-// Sign, exponent and two bits of the mantissa of a float: the bins of the first pass of a top-k.
+// Of the histograms of a top-k.
 inline constexpr int32_t kTopKBins = 2048;
 
 // How the scan leaves a token's score.
@@ -37,7 +37,7 @@ enum class KeptScores : uint8_t {
 struct ChoiceTotals {
   unsigned long long mass = 0;  // fixed point, kMassUnit to 1
   unsigned long long tokens = 0;
-  unsigned int blocks_done = 0;
+  unsigned int sets_done = 0;
 };
 inline constexpr float kMassUnit = 0x1p40f;
 
@@ -57,7 +57,7 @@ struct KeptSets {
 struct ChoiceParams {
   // Memory of the sequence's state.
   void* scores = nullptr;         // [num_heads][max_tokens]; page bounds are float32
-  float* page_max = nullptr;      // [pages][num_heads]
+  float* page_max = nullptr;      // [pages][num_heads], times log2(e), as in unit_stats
   float2* unit_stats = nullptr;   // [num_heads][max_units]: maximum and sum of kUnitPages pages
   float* masses = nullptr;        // [num_sets][max_tokens]: the heads' probabilities, summed
   float* values = nullptr;        // [num_sets][max_tokens]: what tokens are ranked by

@@ -4,216 +4,17 @@
 // Layout    a set's units of choice (tokens, or pages of the plan) lie in equal slices over the
 //           blocks of a cluster; a block keeps its values in shared memory where they fit, and one
 //           bit per unit says what is chosen.
-// Launch    grid (cluster, most sets of a sequence, sequences), 1024 threads, clusters of 1 to 8.
+// Launch    grid (cluster, most sets of a sequence, sequences), 512 threads, clusters of 1 to 8.
 // Bytes     the values, once; the sets written.
 // Numerics  exact: ties go to the smaller position. A set's tokens ascend. Selected mass in fixed
 //           point. Nothing depends on the batch or on the size of clusters, bit by bit.
-// Oracle    top_k_test.cc, selection_test.cc; bench/cuda_selection_bench.cc.
-#include <algorithm>
-
-#include "cuda/selection_device.cuh"
-#include "cuda/top_k.cuh"
+// Oracle    top_k_test.cc, selection_test.cc; bench/cuda_selection_bench.cu.
+#include "cuda/selection_take.cuh"
 
 namespace tidal {
 namespace {
 
-constexpr int32_t kWarps = kTopKThreads / 32;
-constexpr uint32_t kInfinityOrdered = 0xff800000u;  // of +infinity
-
-// What the launch chooses for.
-enum class TakeStage : uint8_t {
-  kSets,
-  kHeads,  // each head's best by its own score, for merge=rank
-};
-
-struct TakeArgs {
-  ChoiceLaunch c;
-  int32_t slice = 0;  // of a block, at most
-  int32_t shared_ordered = 0;
-  TakeStage stage = TakeStage::kSets;
-};
-
-// One block's part of one set.
-struct TakeJob {
-  const TakeArgs* args;
-  const ChoiceParams* params;
-  const int32_t* page_ids;
-  int32_t sequence;
-  int32_t set;  // or head
-  int32_t kv_len;
-  int32_t page;       // tokens of a unit
-  int32_t num_units;  // of the set
-  int32_t begin;      // of the block's slice
-  int32_t end;
-  uint32_t* ordered;  // [end - begin] values as ordered integers, 0: none
-  uint32_t* chosen;   // [words] a bit per unit, in shared memory
-  uint32_t* ties;     // [words] the same; then where a word's units go
-  bool by_rank;
-  bool values_are_masses;
-
-  __device__ int32_t num_words() const { return (end - begin + 31) / 32; }
-  __device__ const float* masses() const {
-    return params->masses + int64_t{set} * args->c.max_tokens;
-  }
-};
-
-__device__ TakeJob MakeJob(const TakeArgs& args, uint32_t* shared) {
-  const ChoiceLaunch& c = args.c;
-  TakeJob job;
-  job.args = &args;
-  job.sequence = static_cast<int32_t>(blockIdx.z);
-  job.set = static_cast<int32_t>(blockIdx.y);
-  job.params = &c.params[job.sequence];
-  const DeviceSequence& where = c.step.sequences[job.sequence];
-  job.page_ids = c.step.page_ids + where.page_begin;
-  job.kv_len = where.kv_len;
-  job.page = job.params->page;
-  job.num_units = (job.kv_len + job.page - 1) / job.page;
-  const int32_t blocks = ClusterSize();
-  const int32_t slice = ((job.num_units + blocks - 1) / blocks + 31) / 32 * 32;
-  job.begin = min(ClusterRank() * slice, job.num_units);
-  job.end = min(job.begin + slice, job.num_units);
-  job.chosen = shared;
-  job.ties = shared + args.slice / 32;
-  job.ordered = args.shared_ordered != 0
-                    ? shared + args.slice / 16
-                    : job.params->ordered + int64_t{job.set} * c.max_tokens + job.begin;
-  job.by_rank = job.params->merge == Merge::kRank && ScoresTokens(job.params->scorer);
-  job.values_are_masses = job.params->values == job.params->masses && job.page == 1 &&
-                          ScoresTokens(job.params->scorer) && args.stage == TakeStage::kSets;
-  return job;
-}
-
-// --- Values
-// ---------------------------------------------------------------------------------------
-
-// Units that are in every set. Where units are pages such pages compete, with the best of values.
-__device__ __forceinline__ bool IsAlways(const TakeJob& job, int32_t unit) {
-  if (job.page == 1) return unit < job.params->always_begin || unit >= job.params->always_end;
-  const int32_t first = unit * job.page;
-  const int32_t end = min(first + job.page, job.kv_len);
-  return first < job.params->always_begin || end > job.params->always_end ||
-         unit == job.num_units - 1;
-}
-
-// What the unit is ranked by, as an ordered integer.
-__device__ uint32_t OrderedOf(const TakeJob& job, int32_t unit) {
-  const ChoiceParams& params = *job.params;
-  const int64_t stride = job.args->c.max_tokens;
-  if (params.scorer == Scorer::kNone) return 0;
-  if (ScoresPages(params.scorer)) {
-    const float* bounds = static_cast<const float*>(params.scores) +
-                          int64_t{job.set} * params.heads_per_set * stride + unit;
-    uint32_t most = 0;
-    for (int32_t i = 0; i < params.heads_per_set; ++i)
-      most = max(most, OrderedBits(bounds[i * stride]));
-    return most;
-  }
-  if (job.by_rank && job.args->stage == TakeStage::kSets)
-    return params.ordered[job.set * stride + unit];
-  const float* values = params.values + job.set * stride;
-  uint32_t most = 0;
-  for (int32_t pos = unit * job.page; pos < min((unit + 1) * job.page, job.kv_len); ++pos)
-    most = max(most, OrderedBits(values[pos]));
-  return most;
-}
-
-// Notes a unit's value, and whether it is always kept. A head's own ranking is of the others.
-__device__ __forceinline__ void KeepUnit(const TakeJob& job, int32_t word, int32_t unit,
-                                         uint32_t ordered) {
-  const bool in_range = unit < job.end;
-  const bool always = in_range && IsAlways(job, unit);
-  const bool by_head = job.args->stage == TakeStage::kHeads;
-  const uint32_t kept = __ballot_sync(kAllLanes, always && job.page == 1 && !by_head);
-  if (threadIdx.x % 32 == 0) {
-    job.chosen[word] = kept;
-    job.ties[word] = 0;
-  }
-  if (always && job.page > 1) ordered = kInfinityOrdered;
-  if (always && by_head) ordered = 0;
-  if (in_range) job.ordered[unit - job.begin] = ordered;
-}
-
-// Single tokens ranked by a row of floats: several loads at once.
-__device__ void LoadTokens(const TakeJob& job, const float* values) {
-  constexpr int32_t kAtOnce = 8;
-  const auto lane = static_cast<int32_t>(threadIdx.x % 32);
-  for (auto first = static_cast<int32_t>(threadIdx.x / 32); first < job.num_words();
-       first += kWarps * kAtOnce) {
-    float loaded[kAtOnce];
-#pragma unroll
-    for (int32_t i = 0; i < kAtOnce; ++i) {
-      const int32_t unit = job.begin + (first + i * kWarps) * 32 + lane;
-      loaded[i] = unit < job.end ? values[unit] : 0.0f;
-    }
-#pragma unroll
-    for (int32_t i = 0; i < kAtOnce; ++i) {
-      const int32_t word = first + i * kWarps;
-      if (word < job.num_words())
-        KeepUnit(job, word, job.begin + word * 32 + lane, OrderedBits(loaded[i]));
-    }
-  }
-}
-
-// Fills ordered, and chosen with what is always kept.
-__device__ void LoadUnits(const TakeJob& job) {
-  const ChoiceParams& params = *job.params;
-  const bool by_head = job.args->stage == TakeStage::kHeads;
-  const bool is_plain = job.page == 1 && ScoresTokens(params.scorer) && (by_head || !job.by_rank);
-  if (is_plain) {
-    LoadTokens(job, params.values + int64_t{job.set} * job.args->c.max_tokens);
-  } else {
-    const auto lane = static_cast<int32_t>(threadIdx.x % 32);
-    for (auto word = static_cast<int32_t>(threadIdx.x / 32); word < job.num_words();
-         word += kWarps) {
-      const int32_t unit = job.begin + word * 32 + lane;
-      KeepUnit(job, word, unit, unit < job.end ? OrderedOf(job, unit) : 0);
-    }
-  }
-  __syncthreads();
-  for (int32_t i = threadIdx.x; i < params.num_keep; i += kTopKThreads) {
-    const int32_t unit = params.keep[i] / job.page;
-    if (unit < job.begin || unit >= job.end) continue;
-    if (job.page > 1 || by_head) {
-      job.ordered[unit - job.begin] = by_head ? 0 : kInfinityOrdered;
-    } else {
-      atomicOr(&job.chosen[(unit - job.begin) / 32], 1u << (unit - job.begin) % 32);
-    }
-  }
-  __syncthreads();
-}
-
-// A chosen unit's probability, of all heads of the set.
-__device__ __forceinline__ Fixed MassOf(const TakeJob& job, int32_t unit) {
-  if (job.values_are_masses) return ToFixed(ValueOfOrdered(job.ordered[unit - job.begin]));
-  Fixed sum = 0;
-  for (int32_t pos = unit * job.page; pos < min((unit + 1) * job.page, job.kv_len); ++pos)
-    sum += ToFixed(job.masses()[pos]);
-  return sum;
-}
-
-// Calls f(word, unit, bit) with the block's units, a warp at a time with 32 of a word.
-template <typename F>
-__device__ __forceinline__ void ForEachUnit(const TakeJob& job, F f) {
-  const auto lane = static_cast<int32_t>(threadIdx.x % 32);
-  for (auto word = static_cast<int32_t>(threadIdx.x / 32); word < job.num_words(); word += kWarps)
-    f(word, job.begin + word * 32 + lane);
-}
-
-// What competes, with its value; 0: nothing.
-__device__ __forceinline__ uint32_t CandidateOf(const TakeJob& job, int32_t word, int32_t unit) {
-  const bool is_kept = (job.chosen[word] >> (unit - job.begin) % 32 & 1) != 0;
-  return unit < job.end && !is_kept ? job.ordered[unit - job.begin] : 0;
-}
-
-// The sum over the threads, added to *total (shared memory of any block) by each warp.
-__device__ __forceinline__ void AddToTotal(Fixed mine, Fixed* total) {
-  const Fixed warp = WarpSum(mine);
-  if (threadIdx.x % 32 == 0 && warp != 0) atomicAdd(total, warp);
-}
-
 // --- Choosing
-// -------------------------------------------------------------------------------------
 
 __device__ TakeTarget TargetOf(const TakeJob& job) {
   const ChoiceParams& params = *job.params;
@@ -230,32 +31,28 @@ __device__ TakeTarget TargetOf(const TakeJob& job) {
 }
 
 __device__ void ClearMemory(TopKMemory* memory) {
-  for (int32_t i = threadIdx.x; i < kTopKBins; i += kTopKThreads) {
-    memory->counts[i] = memory->total_counts[i] = 0;
-    memory->sums[i] = memory->total_sums[i] = 0;
-  }
-  if (threadIdx.x == 0) {
-    memory->above_count = 0;
-    memory->above_sum = 0;
-    memory->taken = 0;
-    memory->equal = 0;
-  }
+  if (threadIdx.x < kMostBlocks) memory->listed_taken[threadIdx.x] = 0;
+  if (threadIdx.x != 0) return;
+  memory->above_count = 0;
+  memory->above_sum = 0;
+  memory->taken = 0;
+  memory->equal = 0;
+  memory->mass = 0;
+  memory->tokens = 0;
 }
 
-__device__ TopKThreshold Threshold(const TakeJob& job, TopKMemory* memory) {
-  const TakeTarget target = TargetOf(job);
+__device__ TopKThreshold Threshold(const TakeJob& job, const TakeTarget& target,
+                                   TopKMemory* memory) {
   if (target.by_mass) {
     Fixed kept = 0;
     ForEachUnit(job, [&](int32_t word, int32_t unit) {
       if ((job.chosen[word] >> (unit - job.begin) % 32 & 1) != 0) kept += MassOf(job, unit);
     });
+    ClusterSync();  // the first block's memory is cleared
     AddToTotal(kept, &OfBlock(memory, 0)->above_sum);
-    ClusterSync();
   }
-  const bool has_counts = job.params->counts_bins != 0 && job.args->stage == TakeStage::kSets;
-  uint32_t* counts = has_counts ? job.params->bins + int64_t{job.set} * kTopKBins : nullptr;
-  const TopKThreshold threshold = FindThreshold(
-      target, counts,
+  return FindThreshold(
+      target,
       [&](auto count) {
         ForEachUnit(job, [&](int32_t word, int32_t unit) {
           const uint32_t ordered = CandidateOf(job, word, unit);
@@ -263,7 +60,6 @@ __device__ TopKThreshold Threshold(const TakeJob& job, TopKMemory* memory) {
         });
       },
       memory);
-  return threshold;
 }
 
 // Where the block's units go.
@@ -300,6 +96,66 @@ __device__ Place PlaceOfBlock(uint32_t ties, TopKMemory* memory) {
   return place;
 }
 
+// Where the merge has counted all values: chooses what is above the last bin, and compares what is
+// in it. False, with nothing done, where that is too much.
+__device__ bool TakeListed(const TakeJob& job, const TakeTarget& target, Place* place,
+                           TopKMemory* memory) {
+  FindBin(job.params->bins + int64_t{job.set} * kTopKBins, nullptr, target, 0, memory);
+  const PassResult result = memory->results[0];
+  if (result.kind != PassResult::kBin || memory->bin_count > kMostListed) {
+    __syncthreads();
+    if (threadIdx.x == 0) memory->above_count = 0;
+    return false;
+  }
+  const auto last = static_cast<int32_t>(result.bin);
+  ForEachUnit(job, [&](int32_t word, int32_t unit) {
+    const uint32_t ordered = CandidateOf(job, word, unit);
+    const int32_t bin = ordered != 0 ? ProbabilityBin(ordered) : -1;
+    const uint32_t above = __ballot_sync(kAllLanes, bin > last);
+    if (bin == last) memory->sums[atomicAdd(&memory->equal, 1u)] = Listed(ordered, unit);
+    if (threadIdx.x % 32 != 0) return;
+    const uint32_t chosen = job.chosen[word] | above;
+    job.chosen[word] = chosen;
+    if (chosen != 0) atomicAdd(&memory->taken, static_cast<uint32_t>(__popc(chosen)));
+  });
+  ClusterSync();
+  // All that is listed, block by block.
+  const int32_t blocks = ClusterSize();
+  uint32_t total = 0;
+  for (int32_t rank = 0; rank < blocks; ++rank) {
+    const TopKMemory* other = OfBlock(memory, rank);
+    const uint32_t theirs = other->equal;
+    for (uint32_t i = threadIdx.x; i < theirs; i += kTopKThreads)
+      memory->total_sums[total + i] = other->sums[i];
+    total += theirs;
+  }
+  __syncthreads();
+  const uint32_t wanted = target.wanted - memory->above_count;
+  const int32_t slice = BlockSlice(job.num_units);
+  for (uint32_t i = threadIdx.x; i < total; i += kTopKThreads) {
+    const Fixed mine = memory->total_sums[i];
+    uint32_t before = 0;
+#pragma unroll 4
+    for (uint32_t j = 0; j < total; ++j) before += memory->total_sums[j] > mine ? 1 : 0;
+    if (before >= wanted) continue;
+    const int32_t unit = UnitOfListed(mine);
+    atomicAdd(&memory->listed_taken[unit / slice], 1u);
+    if (unit >= job.begin && unit < job.end)
+      atomicOr(&job.chosen[(unit - job.begin) / 32], 1u << (unit - job.begin) % 32);
+  }
+  __syncthreads();
+  for (int32_t rank = 0; rank < ClusterRank(); ++rank)
+    place->before += OfBlock(memory, rank)->taken + memory->listed_taken[rank];
+  return true;
+}
+
+__device__ Place TakeByThreshold(const TakeJob& job, const TakeTarget& target, TopKMemory* memory) {
+  const TopKThreshold threshold = Threshold(job, target, memory);
+  Mark(job, threshold, memory);
+  ClusterSync();
+  return PlaceOfBlock(threshold.ties, memory);
+}
+
 // Chooses the first `wanted` ties, and leaves in job.ties how many units are chosen before each
 // word, in the set.
 __device__ void Arrange(const TakeJob& job, const Place& place, TopKMemory* memory) {
@@ -328,7 +184,6 @@ __device__ void Arrange(const TakeJob& job, const Place& place, TopKMemory* memo
 }
 
 // --- Results
-// --------------------------------------------------------------------------------------
 
 __device__ __forceinline__ int32_t SlotOf(const TakeJob& job, int32_t pos) {
   return job.page_ids[pos / kTokensPerPage] * kTokensPerPage + pos % kTokensPerPage;
@@ -392,7 +247,7 @@ __device__ int32_t CountTokens(const TakeJob& job) {
 __device__ void KeepHeader(const TakeJob& job) {
   const ChoiceLaunch& c = job.args->c;
   const KeptSets& kept = job.params->kept;
-  if (kept.headers == nullptr || job.set != 0 || ClusterRank() != 0) return;
+  if (kept.headers == nullptr || job.set != 0) return;
   const int32_t count = c.num_heads * c.kv.head_dim;
   const float* q = QueryOf(c, job.sequence);
   for (int32_t i = threadIdx.x; i < count; i += kTopKThreads)
@@ -400,44 +255,44 @@ __device__ void KeepHeader(const TakeJob& job) {
   if (threadIdx.x == 0) kept.headers[c.layer] = {job.kv_len, job.params->generation};
 }
 
-// The last of the sequence's blocks makes the report and leaves the totals as zeros. By thread 0.
-__device__ void Report(const TakeJob& job, bool has_mass, bool fresh) {
-  const ChoiceParams& params = *job.params;
-  ChoiceTotals* totals = params.totals;
-  __threadfence();
-  const auto blocks = static_cast<unsigned>(params.num_sets * ClusterSize());
-  if (atomicAdd(&totals->blocks_done, 1u) != blocks - 1) return;
-  __threadfence();
-  const Fixed mass = atomicExch(&totals->mass, 0ull);
-  const Fixed tokens = atomicExch(&totals->tokens, 0ull);
-  totals->blocks_done = 0;
+__device__ void Report(const TakeJob& job, Fixed mass, Fixed tokens, bool has_mass, bool fresh) {
   DeviceChoiceReport report;
   report.selected_mass =
       has_mass ? static_cast<float>(static_cast<double>(mass) / kMassUnit / job.args->c.num_heads)
                : __int_as_float(0x7fc00000);
-  report.tokens = static_cast<float>(static_cast<double>(tokens) / params.num_sets);
+  report.tokens = static_cast<float>(static_cast<double>(tokens) / job.params->num_sets);
   report.fresh = fresh ? 1 : 0;
   job.args->c.reports[job.sequence] = report;
 }
 
-// A block's part of a set is written: its mass and, by one block of the set, its size.
-__device__ void Finish(const TakeJob& job, Fixed mass, int32_t num_tokens, bool says_tokens,
-                       bool has_mass, bool fresh) {
-  AddToTotal(mass, &job.params->totals->mass);
-  if (threadIdx.x == 0 && says_tokens) {
-    job.params->counts[job.set] = num_tokens;
-    atomicAdd(&job.params->totals->tokens, static_cast<Fixed>(num_tokens));
-    const KeptSets& kept = job.params->kept;
-    if (fresh && kept.headers != nullptr)
-      kept.counts[job.args->c.layer * job.params->num_sets + job.set] = num_tokens;
+// A set is written: the last of the sequence's sets makes the report and leaves the totals as
+// zeros. By one thread of the set.
+__device__ void FinishSet(const TakeJob& job, Fixed mass, uint32_t tokens, bool has_mass,
+                          bool fresh) {
+  const ChoiceParams& params = *job.params;
+  params.counts[job.set] = static_cast<int32_t>(tokens);
+  if (fresh && params.kept.headers != nullptr) {
+    params.kept.counts[job.args->c.layer * params.num_sets + job.set] =
+        static_cast<int32_t>(tokens);
   }
+  if (params.num_sets == 1) {
+    Report(job, mass, tokens, has_mass, fresh);
+    return;
+  }
+  ChoiceTotals* totals = params.totals;
+  atomicAdd(&totals->mass, mass);
+  atomicAdd(&totals->tokens, Fixed{tokens});
   __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) Report(job, has_mass, fresh);
+  if (atomicAdd(&totals->sets_done, 1u) != static_cast<unsigned>(params.num_sets) - 1) return;
+  __threadfence();
+  const Fixed all_mass = atomicExch(&totals->mass, 0ull);
+  const Fixed all_tokens = atomicExch(&totals->tokens, 0ull);
+  totals->sets_done = 0;
+  Report(job, all_mass, all_tokens, has_mass, fresh);
 }
 
 // The set of an earlier step and every token since.
-__device__ void ReuseSet(const TakeJob& job, bool has_mass) {
+__device__ void ReuseSet(const TakeJob& job, bool has_mass, TopKMemory* memory) {
   const ChoiceLaunch& c = job.args->c;
   const KeptSets& kept = job.params->kept;
   const int64_t row = int64_t{c.layer} * job.params->num_sets + job.set;
@@ -454,52 +309,62 @@ __device__ void ReuseSet(const TakeJob& job, bool has_mass) {
     Put(job, out, i, pos);
     if (has_mass) mass += ToFixed(job.masses()[pos]);
   }
-  Finish(job, mass, count, ClusterRank() == 0, has_mass, false);
+  ClusterSync();  // the first block's memory is cleared
+  AddToTotal(mass, &OfBlock(memory, 0)->mass);
+  ClusterSync();
+  if (ClusterRank() == 0 && threadIdx.x == 0)
+    FinishSet(job, memory->mass, static_cast<uint32_t>(count), has_mass, false);
 }
 
 __device__ void TakeSet(const TakeJob& job, bool has_mass, TopKMemory* memory) {
-  ClearMemory(memory);
+  const bool by_head = job.args->stage == TakeStage::kHeads;
+  const bool has_counts = job.params->counts_bins != 0 && !by_head;
+  const TakeTarget target = TargetOf(job);
   LoadUnits(job);
+  Place place;
+  if (!has_counts || !TakeListed(job, target, &place, memory))
+    place = TakeByThreshold(job, target, memory);
+  Arrange(job, place, memory);
+  AddToTotal(Emit(job, has_mass), &OfBlock(memory, 0)->mass);
+  if (job.begin < job.num_units && job.end == job.num_units && threadIdx.x == 0)
+    OfBlock(memory, 0)->tokens = static_cast<uint32_t>(CountTokens(job));
   ClusterSync();
-  const TopKThreshold threshold = Threshold(job, memory);
-  Mark(job, threshold, memory);
-  ClusterSync();
-  Arrange(job, PlaceOfBlock(threshold.ties, memory), memory);
-  const Fixed mass = Emit(job, has_mass);
-  const bool has_last_unit = job.begin < job.num_units && job.end == job.num_units;
-  const int32_t num_tokens = has_last_unit ? CountTokens(job) : 0;
-  ClusterSync();  // nobody needs another block's memory any more
-  if (job.args->stage == TakeStage::kHeads) {
-    if (has_last_unit && threadIdx.x == 0) job.params->num_ranked[job.set] = num_tokens;
-    return;
-  }
-  if (job.params->counts_bins != 0 && ClusterRank() == 0) {
+  if (ClusterRank() != 0) return;
+  if (has_counts) {
     for (int32_t i = threadIdx.x; i < kTopKBins; i += kTopKThreads)
       job.params->bins[int64_t{job.set} * kTopKBins + i] = 0;
   }
-  KeepHeader(job);
-  Finish(job, mass, num_tokens, has_last_unit, has_mass, true);
+  if (!by_head) KeepHeader(job);
+  if (threadIdx.x != 0) return;
+  if (by_head) {
+    job.params->num_ranked[job.set] = static_cast<int32_t>(memory->tokens);
+  } else {
+    FinishSet(job, memory->mass, memory->tokens, has_mass, true);
+  }
 }
 
-__global__ void __launch_bounds__(kTopKThreads) TakeKernel(const __grid_constant__ TakeArgs args) {
+__global__ void __launch_bounds__(kTopKThreads, 2)
+    TakeKernel(const __grid_constant__ TakeArgs args) {
   extern __shared__ __align__(16) uint8_t shared[];
   auto* memory = reinterpret_cast<TopKMemory*>(shared);
   const ChoiceLaunch& c = args.c;
-  WaitForInputs();
-  AllowNext();
   const auto sequence = static_cast<int32_t>(blockIdx.z);
   const ChoiceParams& params = c.params[sequence];
   const bool by_head = args.stage == TakeStage::kHeads;
   const int32_t num_sets = by_head ? c.num_heads : params.num_sets;
-  if (!Chooses(c, sequence) || static_cast<int32_t>(blockIdx.y) >= num_sets) return;
+  const bool is_active = Chooses(c, sequence) && static_cast<int32_t>(blockIdx.y) < num_sets;
+  const TakeJob job = MakeJob(args, reinterpret_cast<uint32_t*>(memory + 1));
+  ClearMemory(memory);
+  WaitForInputs();
+  AllowNext();
+  if (!is_active) return;
   const bool fresh = IsFresh(c, sequence);
-  TakeJob job = MakeJob(args, reinterpret_cast<uint32_t*>(memory + 1));
   if (by_head && (!fresh || !job.by_rank)) return;
   const bool has_mass = !by_head && GetsScores(c, sequence);
   if (fresh) {
     TakeSet(job, has_mass, memory);
   } else {
-    ReuseSet(job, has_mass);
+    ReuseSet(job, has_mass, memory);
   }
 }
 
@@ -524,7 +389,6 @@ cudaError_t LaunchTake(const TakeArgs& args, const TopKShape& shape, int32_t max
 }  // namespace
 
 TopKShape ShapeOfTopK(const ChoiceGeometry& geometry, int32_t max_tokens, int32_t total_sets) {
-  constexpr int32_t kMostBlocks = 8;  // what every device with clusters can do
   TopKShape shape;
   const auto divide = [&](int32_t blocks) {
     shape.cluster = blocks;

@@ -4,7 +4,9 @@
 // How       three passes over the bits of the values as ordered integers, 11, 11 and 10 of them: a
 //           histogram each of what the passes before left open, of numbers and, where a share of
 //           probability decides, of that as well. Blocks count their own part, the first one sums
-//           up and finds the bin in which the last value taken lies.
+//           up and finds the bin in which the last value taken lies. Where a histogram of the
+//           probabilities exists already, in bins of 1/32 octave, what lies in its last bin is
+//           few as a rule and compared one by one: one exchange between blocks instead of six.
 // Numerics  comparisons of integers; probability in fixed point, so that no order of additions
 //           shows.
 #ifndef TIDAL_CUDA_TOP_K_CUH_
@@ -15,9 +17,13 @@
 
 namespace tidal {
 
-inline constexpr int32_t kTopKThreads = 1024;
+inline constexpr int32_t kTopKThreads = 512;
 inline constexpr int32_t kTopKPasses = 3;
-static_assert(kTopKBins == 2 * kTopKThreads);
+inline constexpr int32_t kBinsPerThread = kTopKBins / kTopKThreads;
+// Blocks of a cluster at most: what every device with clusters can do.
+inline constexpr int32_t kMostBlocks = 8;
+// Values that are compared one by one, where a first histogram has left so few.
+inline constexpr int32_t kMostListed = 1024;
 
 using Fixed = unsigned long long;
 __device__ __forceinline__ Fixed ToFixed(float mass) { return __float2ull_rn(mass * kMassUnit); }
@@ -68,18 +74,33 @@ struct TopKThreshold {
 
 // In shared memory.
 struct TopKMemory {
+  // Histograms, zeros between passes: the block's, and of the first block the sums over blocks.
+  // Where values are listed, theirs as Listed makes them: the block's, and all.
   Fixed sums[kTopKBins];
   Fixed total_sums[kTopKBins];
   uint32_t counts[kTopKBins];
   uint32_t total_counts[kTopKBins];
   PassResult results[kTopKPasses];
-  uint32_t above_count;  // of the first block: taken above the bins of the pass at hand
+  uint32_t above_count;  // taken above the bins of the pass at hand
   Fixed above_sum;
+  uint32_t bin_count;  // values in the bin that FindBin found
   uint32_t warp_counts[kTopKThreads / 32];
   Fixed warp_sums[kTopKThreads / 32];
-  uint32_t taken;  // of a block, for PlaceOfBlock
-  uint32_t equal;
+  uint32_t taken;                      // units of the block that are chosen
+  uint32_t equal;                      // and that are tied, or listed
+  uint32_t listed_taken[kMostBlocks];  // of each block's listed units
+  // Of the first block: the whole set's.
+  Fixed mass;
+  uint32_t tokens;
 };
+
+// A value and its unit in one number: larger values are larger, then smaller units.
+__device__ __forceinline__ Fixed Listed(uint32_t ordered, int32_t unit) {
+  return Fixed{ordered} << 32 | (0xffffffffu - static_cast<uint32_t>(unit));
+}
+__device__ __forceinline__ int32_t UnitOfListed(Fixed listed) {
+  return static_cast<int32_t>(0xffffffffu - static_cast<uint32_t>(listed));
+}
 
 // The sum of the values of the threads before this one. `warps` is shared, [kTopKThreads / 32], and
 // free again after the next barrier.
@@ -105,30 +126,40 @@ __device__ __forceinline__ int32_t PassShift(int pass) {
 }
 __device__ __forceinline__ uint32_t PassMask(int pass) { return pass == 2 ? 1023u : 2047u; }
 
-// The bin of a pass in which the target is reached, from the top. All threads of a block.
+// The bin of a pass in which the target is reached, from the top. All threads of a block; sums are
+// looked at only where mass decides.
 __device__ inline void FindBin(const uint32_t* counts, const Fixed* sums, const TakeTarget& target,
                                int pass, TopKMemory* memory) {
-  const auto high = static_cast<int32_t>(kTopKBins - 1 - 2 * threadIdx.x);
-  const uint32_t pair[2] = {counts[high], counts[high - 1]};
-  const Fixed pair_sums[2] = {target.by_mass ? sums[high] : 0, target.by_mass ? sums[high - 1] : 0};
-  uint32_t count = memory->above_count + SumBefore(pair[0] + pair[1], memory->warp_counts);
+  const auto high = static_cast<int32_t>(kTopKBins - 1 - kBinsPerThread * threadIdx.x);
+  uint32_t own[kBinsPerThread];
+  Fixed own_sums[kBinsPerThread] = {};
+  uint32_t own_count = 0;
+  Fixed own_sum = 0;
+#pragma unroll
+  for (int32_t i = 0; i < kBinsPerThread; ++i) {
+    own_count += own[i] = counts[high - i];
+    if (target.by_mass) own_sum += own_sums[i] = sums[high - i];
+  }
+  uint32_t count = memory->above_count + SumBefore(own_count, memory->warp_counts);
   Fixed sum = memory->above_sum;
-  if (target.by_mass) sum += SumBefore(pair_sums[0] + pair_sums[1], memory->warp_sums);
+  if (target.by_mass) sum += SumBefore(own_sum, memory->warp_sums);
   PassResult* result = &memory->results[pass];
   if (threadIdx.x == 0) {
     *result = {target.IsReached(count, sum) ? PassResult::kTakeNone : PassResult::kTakeAll, 0, 0};
   }
   __syncthreads();
   if (result->kind == PassResult::kTakeNone) return;
-  for (int32_t i = 0; i < 2; ++i) {
-    const uint32_t count_after = count + pair[i];
-    const Fixed sum_after = sum + pair_sums[i];
+#pragma unroll
+  for (int32_t i = 0; i < kBinsPerThread; ++i) {
+    const uint32_t count_after = count + own[i];
+    const Fixed sum_after = sum + own_sums[i];
     if (!target.IsReached(count, sum) && target.IsReached(count_after, sum_after)) {
       const uint32_t ties =
-          pass == kTopKPasses - 1 ? target.TiesToTake(count, sum, pair[i], pair_sums[i]) : 0;
+          pass == kTopKPasses - 1 ? target.TiesToTake(count, sum, own[i], own_sums[i]) : 0;
       *result = {PassResult::kBin, static_cast<uint32_t>(high - i), ties};
       memory->above_count = count;
       memory->above_sum = sum;
+      memory->bin_count = own[i];
     }
     count = count_after;
     sum = sum_after;
@@ -137,49 +168,45 @@ __device__ inline void FindBin(const uint32_t* counts, const Fixed* sums, const 
 }
 
 // Candidates are visited by visit(f), which calls f(ordered, mass_of) for those of the block, where
-// mass_of() gives a candidate's Fixed. `first_counts`: the whole set's first histogram where it
-// exists already (number only), else null. Called by all blocks of the cluster, all threads; on
-// entry memory->above_* of the first block are what is taken already, visible to all, and counts
-// and total_* are zeros.
+// mass_of() gives a candidate's Fixed. Called by all blocks of the cluster, all threads; on entry
+// memory->above_* of the first block are what is taken already, visible to all.
 template <typename Visit>
-__device__ TopKThreshold FindThreshold(const TakeTarget& target, const uint32_t* first_counts,
-                                       Visit visit, TopKMemory* memory) {
+__device__ TopKThreshold FindThreshold(const TakeTarget& target, Visit visit, TopKMemory* memory) {
+  for (int32_t i = threadIdx.x; i < kTopKBins; i += kTopKThreads) {
+    memory->counts[i] = memory->total_counts[i] = 0;
+    memory->sums[i] = memory->total_sums[i] = 0;
+  }
+  ClusterSync();
   uint32_t prefix = 0;
   for (int pass = 0; pass < kTopKPasses; ++pass) {
     const int32_t shift = PassShift(pass);
     const uint32_t mask = PassMask(pass);
-    PassResult result;
-    if (pass == 0 && first_counts != nullptr) {
-      FindBin(first_counts, nullptr, target, pass, memory);
-      result = memory->results[pass];
-    } else {
-      const int32_t above = shift + (pass == 2 ? 10 : 11);
-      visit([&](uint32_t ordered, auto mass_of) {
-        if (pass > 0 && ordered >> above != prefix) return;
-        const uint32_t bin = ordered >> shift & mask;
-        atomicAdd(&memory->counts[bin], 1u);
-        if (target.by_mass) atomicAdd(&memory->sums[bin], mass_of());
-      });
-      __syncthreads();
-      TopKMemory* first = OfBlock(memory, 0);
-      for (int32_t i = threadIdx.x; i < kTopKBins; i += kTopKThreads) {
-        if (memory->counts[i] == 0) continue;
-        atomicAdd(&first->total_counts[i], memory->counts[i]);
-        if (target.by_mass) atomicAdd(&first->total_sums[i], memory->sums[i]);
-        memory->counts[i] = 0;
-        memory->sums[i] = 0;
-      }
-      ClusterSync();
-      if (ClusterRank() == 0) {
-        FindBin(memory->total_counts, memory->total_sums, target, pass, memory);
-        for (int32_t i = threadIdx.x; i < kTopKBins; i += kTopKThreads) {
-          memory->total_counts[i] = 0;
-          memory->total_sums[i] = 0;
-        }
-      }
-      ClusterSync();
-      result = first->results[pass];
+    const int32_t above = shift + (pass == 2 ? 10 : 11);
+    visit([&](uint32_t ordered, auto mass_of) {
+      if (pass > 0 && ordered >> above != prefix) return;
+      const uint32_t bin = ordered >> shift & mask;
+      atomicAdd(&memory->counts[bin], 1u);
+      if (target.by_mass) atomicAdd(&memory->sums[bin], mass_of());
+    });
+    __syncthreads();
+    TopKMemory* first = OfBlock(memory, 0);
+    for (int32_t i = threadIdx.x; i < kTopKBins; i += kTopKThreads) {
+      if (memory->counts[i] == 0) continue;
+      atomicAdd(&first->total_counts[i], memory->counts[i]);
+      if (target.by_mass) atomicAdd(&first->total_sums[i], memory->sums[i]);
+      memory->counts[i] = 0;
+      memory->sums[i] = 0;
     }
+    ClusterSync();
+    if (ClusterRank() == 0) {
+      FindBin(memory->total_counts, memory->total_sums, target, pass, memory);
+      for (int32_t i = threadIdx.x; i < kTopKBins; i += kTopKThreads) {
+        memory->total_counts[i] = 0;
+        memory->total_sums[i] = 0;
+      }
+    }
+    ClusterSync();
+    const PassResult result = first->results[pass];
     if (result.kind == PassResult::kTakeAll) return {0, 0};
     if (result.kind == PassResult::kTakeNone) return {0xffffffffu, 0};
     prefix = prefix << (pass == 2 ? 10 : 11) | result.bin;
