@@ -70,6 +70,14 @@ sanitized_tests() {  # sanitized_tests PRESET TEST...
   build_preset "$preset" "${tests[@]}" && run_tests "$preset" "${tests[@]}"
 }
 
+cuda_builds() {  # without a GPU: that it compiles, and that its tests say loudly that they are skipped
+  if ! command -v nvcc >/dev/null; then
+    echo "SKIPPED: no nvcc here, so the CUDA backend is not built"
+    return 0
+  fi
+  build_preset cuda tidal tidal_cuda_test && "$root/build-cuda/src/cuda/tidal_cuda_test" --gtest_brief=1
+}
+
 demo_answers() {  # with every layer full, and with a sparse plan
   local answer
   answer=$("$root/scripts/demo.sh") || return 1
@@ -90,6 +98,7 @@ main() {  # a function, so that all of the script is read before a checkout can 
   step "docs" python3 "$root/tools/check_docs.py" --tidal "$root/build/tidal"
   step "tests" run_tests release
   step "demo" demo_answers
+  step "cuda" cuda_builds
   if ! $quick; then
     step "address and undefined behaviour sanitizers" sanitized_tests asan "${asan_tests[@]}"
     step "thread sanitizer" sanitized_tests tsan "${tsan_tests[@]}"

@@ -100,6 +100,7 @@ TEST_P(PlanBoundary, SetsOfTheWholeContextAreFullRowsBitForBit) {
   for (const Mode& mode : {Mode{Precision::kF32, CacheType::kF32, CacheType::kF32},
                            Mode{Precision::kFast, CacheType::kF16, CacheType::kF16},
                            Mode{Precision::kFast, CacheType::kQ8_0, CacheType::kBF16}}) {
+    if (mode.k_type == CacheType::kQ8_0 && TestDevice() != "cpu") continue;  // only the CPU has it
     PlanHarness harness(model.model(), {.isa = GetParam(),
                                         .precision = mode.precision,
                                         .k_type = mode.k_type,
@@ -112,7 +113,8 @@ TEST_P(PlanBoundary, SetsOfTheWholeContextAreFullRowsBitForBit) {
       harness.Truncate(0, kPrompt);
       const auto rows = DecodeAll(&harness, &plan, std::span(tokens).last(3));
       for (size_t i = 0; i < rows.size(); ++i) {
-        EXPECT_EQ(rows[i].logits, full[i].logits) << "row " << i;
+        SCOPED_TRACE(testing::Message() << "row " << i);
+        ExpectSameLogits(rows[i].logits, full[i].logits);
         EXPECT_FALSE(rows[i].selections.empty());
       }
     }

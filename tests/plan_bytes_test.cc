@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <gtest/gtest.h>
 
+#include "engine_testing.h"
 #include "plan_testing.h"
 
 namespace tidal {
@@ -84,6 +85,7 @@ class PlanBytes : public testing::TestWithParam<CacheType> {
 
 TEST_P(PlanBytes, AreThoseOfTheFormulas) {
   const CacheType type = GetParam();
+  if (type == CacheType::kQ8_0 && TestDevice() != "cpu") GTEST_SKIP() << "only the CPU has q8_0";
   Check("full", 0, {.scan = 0, .gather = 0, .full = kLayers * FullLayer()});
   // Every layer scans the index and gathers 128 rows of each KV head.
   Check("tidal:budget=128", 4,

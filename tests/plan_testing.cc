@@ -341,4 +341,16 @@ void DecodeAndCompare(PlanHarness* harness, int32_t sequence, const AttentionPla
   }
 }
 
+void ExpectSameLogits(const std::vector<float>& a, const std::vector<float>& b) {
+  if (TestDevice() == "cpu") {
+    EXPECT_EQ(a, b);
+    return;
+  }
+  ASSERT_EQ(a.size(), b.size());
+  float largest = 0;
+  for (const float x : b) largest = std::max(largest, std::abs(x));
+  const float tolerance = largest / 256;
+  for (size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], tolerance) << "token " << i;
+}
+
 }  // namespace tidal

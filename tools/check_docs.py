@@ -85,12 +85,18 @@ class Binary:
     def flags(self, *subcommand):
         return set(re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", self.text(*subcommand) or ""))
 
-    def subcommands(self):
-        names = re.findall(r"^\s{1,4}([a-z]+)\s{2,}\S", self.text() or "", re.MULTILINE)
-        return [name for name in names if self.text(name) is not None]
+    def is_group(self, *subcommand):
+        """Whether the command consists of commands."""
+        return "\nCommands:" in (self.text(*subcommand) or "")
+
+    def subcommands(self, *group):
+        """All commands under a group, those in groups of their own too."""
+        names = re.findall(r"^\s{1,4}([a-z]+)\s{2,}\S", self.text(*group) or "", re.MULTILINE)
+        found = [(*group, name) for name in names if self.text(*group, name) is not None]
+        return found + [inner for outer in found if self.is_group(*outer) for inner in self.subcommands(*outer)]
 
     def all_flags(self):
-        return set().union(self.flags(), *(self.flags(name) for name in self.subcommands()))
+        return set().union(self.flags(), *(self.flags(*name) for name in self.subcommands()))
 
 
 class Checker:
@@ -142,10 +148,12 @@ class Checker:
         if self.binary is None:
             return
         subcommand = []
-        if words and re.match(r"^[a-z]+$", words[0]):
-            subcommand = [words[0]]
+        for word in words:
+            if not re.match(r"^[a-z]+$", word) or (subcommand and not self.binary.is_group(*subcommand)):
+                break
+            subcommand.append(word)
             if self.binary.text(*subcommand) is None:
-                yield f"tidal has no command {words[0]}"
+                yield f"tidal has no command {' '.join(subcommand)}"
                 return
         known = self.binary.flags(*subcommand)
         for word in words:

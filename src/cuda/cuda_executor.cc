@@ -636,8 +636,10 @@ void CudaExecutor::Report() {
       const double attended = full ? s.kv_len : tokens_of_set;
       report.tokens_attended[static_cast<size_t>(role)] += attended;
       ++report.layers[static_cast<size_t>(role)];
+      // A set per query head is read for each of them.
+      const bool per_head = !full && s.plan->scope == SetScope::kHead;
       (full ? profile_.full_bytes : profile_.gather_bytes) +=
-          static_cast<int64_t>(attended) * token_bytes;
+          static_cast<int64_t>(attended) * token_bytes * (per_head ? config_.gqa_ratio() : 1);
     }
   }
 }

@@ -13,6 +13,7 @@
 // Oracle    DequantizeRow and sums in double; products_test.cc.
 #include <cuda_fp16.h>
 
+#include "cuda/launch.cuh"
 #include "cuda/matvec_common.cuh"
 #include "cuda/matvec_ring.cuh"
 
@@ -99,7 +100,7 @@ class Feeder {
     FindRow();
   }
   __device__ void Feed(WarpRing* ring) {
-    if (pass_ == p_.num_passes) return AllowNextAfterLoads();
+    if (pass_ == p_.num_passes) return;
     const int step = pass_ * geometry_.run_steps + step_;
     ring->Fill(row_ + static_cast<int64_t>(step) * kFloatRunBytes, geometry_.RunBytes(step),
                kFloatTaskRows);
@@ -232,6 +233,7 @@ __global__ void __launch_bounds__(kMatvecThreads, 2)
                 StageBytes(kType));
   Feeder<kType> feeder(p, geometry);
   for (int i = 0; i < p.num_stages; ++i) feeder.Feed(&ring);
+  AllowNext();
   WaitForInputs();
 
   auto* reduce = reinterpret_cast<float*>(shared + kBarrierBytes);  // [kN][warps]

@@ -85,13 +85,21 @@ void CheckMassBudget(const BedSequence& sequence, const ReferenceValues& ref, si
                      const std::vector<uint8_t>& mask) {
   const AttentionPlan& plan = sequence.plan;
   double have = 0;
-  double least = kInfinity;
+  double least_value = kInfinity;
   int32_t size = 0;
   for (size_t pos = 0; pos < mask.size(); ++pos) {
     if (mask[pos] == 0) continue;
     ++size;
     have += ref.shares[set][pos];
-    if (ref.always[pos] == 0) least = std::min(least, ref.shares[set][pos]);
+    if (ref.always[pos] == 0) least_value = std::min(least_value, ref.values[set][pos]);
+  }
+  // What the token that was taken last adds: of those that may be the last by their value, the one
+  // with the largest share (by maximum, values are not shares).
+  double least = 0;
+  for (size_t pos = 0; pos < mask.size(); ++pos) {
+    const double limit = least_value + std::abs(least_value) * 4 * ref.score_error + 1e-7;
+    if (mask[pos] != 0 && ref.always[pos] == 0 && ref.values[set][pos] <= limit)
+      least = std::max(least, ref.shares[set][pos]);
   }
   const double slack = 4 * ref.score_error + 1e-5;
   const bool is_all = size == sequence.input.kv_len;

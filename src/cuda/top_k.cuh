@@ -148,7 +148,9 @@ __device__ inline void FindBin(const uint32_t* counts, const Fixed* sums, const 
     *result = {target.IsReached(count, sum) ? PassResult::kTakeNone : PassResult::kTakeAll, 0, 0};
   }
   __syncthreads();
-  if (result->kind == PassResult::kTakeNone) return;
+  const bool takes_none = result->kind == PassResult::kTakeNone;
+  __syncthreads();  // everybody has read it: one thread writes it again
+  if (takes_none) return;
 #pragma unroll
   for (int32_t i = 0; i < kBinsPerThread; ++i) {
     const uint32_t count_after = count + own[i];
