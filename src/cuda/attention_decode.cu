@@ -428,6 +428,11 @@ cudaError_t LaunchDecode(const AttentionCall& call, cudaStream_t stream) {
       error != cudaSuccess) {
     return error;
   }
+  if (const cudaError_t error = cudaFuncSetAttribute(
+          kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
+      error != cudaSuccess) {
+    return error;
+  }
   const dim3 grid(static_cast<unsigned>(call.num_splits),
                   static_cast<unsigned>(call.per_head ? call.num_heads : call.kv.num_kv_heads),
                   static_cast<unsigned>(call.step.num_sequences));

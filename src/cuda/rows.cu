@@ -113,18 +113,34 @@ cudaError_t RopeAngles(const int32_t* positions, int32_t num_rows, const double*
                 num_pairs, attn_factor, cos_sin);
 }
 
+namespace {
+
+// With as much shared memory as the kernels around it have: a multiprocessor that has to divide its
+// memory anew first runs empty.
+template <typename T>
+cudaError_t LaunchAppend(const AppendCall& call, dim3 grid, cudaStream_t stream) {
+  if (const cudaError_t error = cudaFuncSetAttribute(RotateAndAppendKernel<T>,
+                                                     cudaFuncAttributePreferredSharedMemoryCarveout,
+                                                     cudaSharedmemCarveoutMaxShared);
+      error != cudaSuccess) {
+    return error;
+  }
+  return Launch(RotateAndAppendKernel<T>, grid, dim3(kThreads), 0, stream, call);
+}
+
+}  // namespace
+
 cudaError_t RotateAndAppend(const AppendCall& call, cudaStream_t stream) {
   if (call.kv.head_dim > kMaxHeadDim) return cudaErrorInvalidValue;
   const dim3 grid(static_cast<unsigned>(call.kv.num_kv_heads),
                   static_cast<unsigned>(call.num_rows));
-  const dim3 block(kThreads);
   switch (call.kv.type) {
     case CacheType::kF32:
-      return Launch(RotateAndAppendKernel<float>, grid, block, 0, stream, call);
+      return LaunchAppend<float>(call, grid, stream);
     case CacheType::kF16:
-      return Launch(RotateAndAppendKernel<__half>, grid, block, 0, stream, call);
+      return LaunchAppend<__half>(call, grid, stream);
     case CacheType::kBF16:
-      return Launch(RotateAndAppendKernel<__nv_bfloat16>, grid, block, 0, stream, call);
+      return LaunchAppend<__nv_bfloat16>(call, grid, stream);
     default:
       return cudaErrorInvalidValue;
   }

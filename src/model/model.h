@@ -93,6 +93,12 @@ class Model {
   // lists what is supported.
   static Result<Model> Load(const std::string& path);
 
+  // A model of this shape with random weights, for benchmarks: what a step costs depends on shapes
+  // only. All matrices are views of one buffer as large as the largest of them. Type of all
+  // matrices: `dtype`, one that is kept as it is. REQUIRES: a config as Load gives; no RoPE
+  // scaling, biases or head norms.
+  static Model WithRandomWeights(const ModelConfig& config, DType dtype);
+
   Model(Model&&) noexcept;
   Model& operator=(Model&&) noexcept;
   ~Model();
@@ -126,6 +132,7 @@ class Model {
   std::unique_ptr<GgufFile> gguf_;  // one of these owns the mapping that the views point into
   std::unique_ptr<HfFolder> hf_;
   std::vector<std::vector<float>> widened_;  // norms and biases that are not F32 in the file
+  std::vector<std::byte> random_;            // WithRandomWeights: of every matrix
   std::string path_;
   ModelConfig config_;
   ModelWeights weights_;
