@@ -50,7 +50,7 @@ Result<MappedFile> MappedFile::Open(const std::string& path) {
     return IoError("cannot read the file's size: {}", SystemMessage(errno));
   if (!S_ISREG(info.st_mode))
     return IoError("expected a regular file, found {}", KindOf(info.st_mode));
-  if (info.st_size == 0) return Corrupt("the file is empty");
+  if (info.st_size == 0) return Corrupt("the file is empty, expected what its name says");
   const auto size = static_cast<size_t>(info.st_size);
   void* address = mmap(nullptr, size, PROT_READ, MAP_SHARED, fd.get(), 0);
   if (address == MAP_FAILED)
