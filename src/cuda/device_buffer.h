@@ -1,4 +1,4 @@
-// Memory of the current CUDA device and page-locked memory of the host, owned.
+// Memory of the current CUDA device, and page-locked memory of the host, owned.
 //
 // Plain allocations only, never managed memory. Threads: as values; the device that is current at
 // creation must be current at destruction.
@@ -14,20 +14,26 @@
 
 namespace tidal {
 
-class DeviceBuffer {
- public:
-  // Uninitialised, aligned to 256 bytes; 0 bytes give a null buffer. kOutOfMemory names `what`, the
-  // bytes asked for and those that are free.
-  static Result<DeviceBuffer> Create(int64_t bytes, std::string_view what);
+enum class CudaMemory : uint8_t {
+  kDevice,
+  kPinned,  // of the host, page-locked: it copies to and from the device without an extra copy
+};
 
-  DeviceBuffer() = default;
-  DeviceBuffer(DeviceBuffer&& other) noexcept { *this = std::move(other); }
-  DeviceBuffer& operator=(DeviceBuffer&& other) noexcept {
+template <CudaMemory kMemory>
+class CudaBuffer {
+ public:
+  // Uninitialised, aligned to 256 bytes; 0 bytes give a null buffer. kOutOfMemory names `what` and
+  // the bytes asked for, of the device also those that are free.
+  static Result<CudaBuffer> Create(int64_t bytes, std::string_view what);
+
+  CudaBuffer() = default;
+  CudaBuffer(CudaBuffer&& other) noexcept { *this = std::move(other); }
+  CudaBuffer& operator=(CudaBuffer&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
     return *this;
   }
-  ~DeviceBuffer();
+  ~CudaBuffer();
 
   std::byte* data() const { return data_; }
   int64_t bytes() const { return bytes_; }
@@ -41,31 +47,8 @@ class DeviceBuffer {
   int64_t bytes_ = 0;
 };
 
-// Page-locked host memory, which copies to and from the device without an extra copy.
-class PinnedBuffer {
- public:
-  static Result<PinnedBuffer> Create(int64_t bytes, std::string_view what);
-
-  PinnedBuffer() = default;
-  PinnedBuffer(PinnedBuffer&& other) noexcept { *this = std::move(other); }
-  PinnedBuffer& operator=(PinnedBuffer&& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(bytes_, other.bytes_);
-    return *this;
-  }
-  ~PinnedBuffer();
-
-  std::byte* data() const { return data_; }
-  int64_t bytes() const { return bytes_; }
-  template <typename T>
-  T* as() const {
-    return reinterpret_cast<T*>(data_);
-  }
-
- private:
-  std::byte* data_ = nullptr;
-  int64_t bytes_ = 0;
-};
+using DeviceBuffer = CudaBuffer<CudaMemory::kDevice>;
+using PinnedBuffer = CudaBuffer<CudaMemory::kPinned>;
 
 }  // namespace tidal
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cuda_runtime.h>
+#include <type_traits>
 
 #include "cuda/launch.cuh"
 #include "cuda/matvec.h"
@@ -148,6 +149,28 @@ __device__ inline void PutResult(const MatvecParams& p, const MatvecParams::Job&
                                  int n, float value) {
   float* out = job.out + n * job.out_stride + row;
   *out = p.output == ProductOutput::kAdd ? LoadActivation(out) + value : value;
+}
+
+// Enqueues the kernel for at least `rows` rows of x; kernel_of(n), n a std::integral_constant of 1,
+// 2, 4 or 8, is the kernel for n.
+template <typename KernelOf>
+cudaError_t LaunchForRows(int rows, const MatvecParams& params, int grid, int shared_bytes,
+                          cudaStream_t stream, KernelOf kernel_of) {
+  const auto launch = [&](auto kernel) {
+    const cudaError_t error = PrepareShared(kernel, shared_bytes);
+    if (error != cudaSuccess) return error;
+    return Launch(kernel, grid, kMatvecThreads, static_cast<size_t>(shared_bytes), stream, params);
+  };
+  switch (rows) {
+    case 1:
+      return launch(kernel_of(std::integral_constant<int, 1>()));
+    case 2:
+      return launch(kernel_of(std::integral_constant<int, 2>()));
+    case 4:
+      return launch(kernel_of(std::integral_constant<int, 4>()));
+    default:
+      return launch(kernel_of(std::integral_constant<int, 8>()));
+  }
 }
 
 }  // namespace tidal

@@ -284,27 +284,11 @@ __global__ void __launch_bounds__(kMatvecThreads, 2)
   }
 }
 
-template <DType kType, int kN>
-cudaError_t Start(const MatvecParams& params, int grid, int shared_bytes, cudaStream_t stream) {
-  const cudaError_t error = PrepareShared(FloatMatvecKernel<kType, kN>, shared_bytes);
-  if (error != cudaSuccess) return error;
-  return Launch(FloatMatvecKernel<kType, kN>, grid, kMatvecThreads,
-                static_cast<size_t>(shared_bytes), stream, params);
-}
-
 template <DType kType>
-cudaError_t StartRows(int rows, const MatvecParams& params, int grid, int shared_bytes,
-                      cudaStream_t stream) {
-  switch (rows) {
-    case 1:
-      return Start<kType, 1>(params, grid, shared_bytes, stream);
-    case 2:
-      return Start<kType, 2>(params, grid, shared_bytes, stream);
-    case 4:
-      return Start<kType, 4>(params, grid, shared_bytes, stream);
-    default:
-      return Start<kType, 8>(params, grid, shared_bytes, stream);
-  }
+cudaError_t Start(int rows, const MatvecParams& params, int grid, int shared_bytes,
+                  cudaStream_t stream) {
+  return LaunchForRows(rows, params, grid, shared_bytes, stream,
+                       [](auto n) { return FloatMatvecKernel<kType, n>; });
 }
 
 }  // namespace
@@ -313,11 +297,11 @@ cudaError_t LaunchFloatMatvec(DType type, int rows, const MatvecParams& params, 
                               int shared_bytes, cudaStream_t stream) {
   switch (type) {
     case DType::kF32:
-      return StartRows<DType::kF32>(rows, params, grid, shared_bytes, stream);
+      return Start<DType::kF32>(rows, params, grid, shared_bytes, stream);
     case DType::kF16:
-      return StartRows<DType::kF16>(rows, params, grid, shared_bytes, stream);
+      return Start<DType::kF16>(rows, params, grid, shared_bytes, stream);
     case DType::kBF16:
-      return StartRows<DType::kBF16>(rows, params, grid, shared_bytes, stream);
+      return Start<DType::kBF16>(rows, params, grid, shared_bytes, stream);
     default:
       return cudaErrorInvalidValue;
   }

@@ -287,27 +287,11 @@ __global__ void __launch_bounds__(kMatvecThreads, 2)
   }
 }
 
-template <DType kType, int kN>
-cudaError_t Start(const MatvecParams& params, int grid, int shared_bytes, cudaStream_t stream) {
-  const cudaError_t error = PrepareShared(PackedMatvecKernel<kType, kN>, shared_bytes);
-  if (error != cudaSuccess) return error;
-  return Launch(PackedMatvecKernel<kType, kN>, grid, kMatvecThreads,
-                static_cast<size_t>(shared_bytes), stream, params);
-}
-
 template <DType kType>
-cudaError_t StartRows(int rows, const MatvecParams& params, int grid, int shared_bytes,
-                      cudaStream_t stream) {
-  switch (rows) {
-    case 1:
-      return Start<kType, 1>(params, grid, shared_bytes, stream);
-    case 2:
-      return Start<kType, 2>(params, grid, shared_bytes, stream);
-    case 4:
-      return Start<kType, 4>(params, grid, shared_bytes, stream);
-    default:
-      return Start<kType, 8>(params, grid, shared_bytes, stream);
-  }
+cudaError_t Start(int rows, const MatvecParams& params, int grid, int shared_bytes,
+                  cudaStream_t stream) {
+  return LaunchForRows(rows, params, grid, shared_bytes, stream,
+                       [](auto n) { return PackedMatvecKernel<kType, n>; });
 }
 
 }  // namespace
@@ -316,21 +300,21 @@ cudaError_t LaunchPackedMatvec(DType type, int rows, const MatvecParams& params,
                                int shared_bytes, cudaStream_t stream) {
   switch (type) {
     case DType::kQ4_0:
-      return StartRows<DType::kQ4_0>(rows, params, grid, shared_bytes, stream);
+      return Start<DType::kQ4_0>(rows, params, grid, shared_bytes, stream);
     case DType::kQ4_1:
-      return StartRows<DType::kQ4_1>(rows, params, grid, shared_bytes, stream);
+      return Start<DType::kQ4_1>(rows, params, grid, shared_bytes, stream);
     case DType::kQ5_0:
-      return StartRows<DType::kQ5_0>(rows, params, grid, shared_bytes, stream);
+      return Start<DType::kQ5_0>(rows, params, grid, shared_bytes, stream);
     case DType::kQ5_1:
-      return StartRows<DType::kQ5_1>(rows, params, grid, shared_bytes, stream);
+      return Start<DType::kQ5_1>(rows, params, grid, shared_bytes, stream);
     case DType::kQ8_0:
-      return StartRows<DType::kQ8_0>(rows, params, grid, shared_bytes, stream);
+      return Start<DType::kQ8_0>(rows, params, grid, shared_bytes, stream);
     case DType::kQ4_K:
-      return StartRows<DType::kQ4_K>(rows, params, grid, shared_bytes, stream);
+      return Start<DType::kQ4_K>(rows, params, grid, shared_bytes, stream);
     case DType::kQ5_K:
-      return StartRows<DType::kQ5_K>(rows, params, grid, shared_bytes, stream);
+      return Start<DType::kQ5_K>(rows, params, grid, shared_bytes, stream);
     case DType::kQ6_K:
-      return StartRows<DType::kQ6_K>(rows, params, grid, shared_bytes, stream);
+      return Start<DType::kQ6_K>(rows, params, grid, shared_bytes, stream);
     default:
       return cudaErrorInvalidValue;
   }
