@@ -154,6 +154,31 @@ std::string CorrectionText(const Correction& correct) {
   return "";
 }
 
+int32_t NumSets(SetScope scope, int32_t num_heads, int32_t num_kv_heads) {
+  switch (scope) {
+    case SetScope::kShared:
+      return 1;
+    case SetScope::kKvHead:
+      return num_kv_heads;
+    case SetScope::kHead:
+      return num_heads;
+  }
+  return 1;
+}
+
+int64_t MaxSetTokens(const AttentionPlan& plan, int32_t max_tokens) {
+  const bool grows =
+      plan.mass > 0 || plan.budget.unit == TokenAmount::Unit::kPercent || plan.refresh_cosine <= 1;
+  int64_t most = max_tokens;
+  if (!grows) {
+    const auto budget = static_cast<int64_t>(plan.budget.value);
+    most = std::min<int64_t>(max_tokens, std::max<int64_t>(budget, plan.page));
+  }
+  for (const auto& variant : plan.variants)
+    most = std::max(most, MaxSetTokens(variant.second, max_tokens));
+  return most;
+}
+
 int32_t IndexBits(Scorer scorer) {
   return scorer == Scorer::kIndex4 ? 4 : scorer == Scorer::kIndex2 ? 2 : 0;
 }

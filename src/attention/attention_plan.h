@@ -93,6 +93,11 @@ struct AttentionPlan {
   std::string ToString() const;
 };
 
+// Sets that a selection layer chooses: for all heads, per KV head or per head.
+int32_t NumSets(SetScope scope, int32_t num_heads, int32_t num_kv_heads);
+// The most tokens that a set of the plan, or of one of its variants, can have in a context of
+// max_tokens.
+int64_t MaxSetTokens(const AttentionPlan& plan, int32_t max_tokens);
 // kIndex4 and kIndex2: 4 and 2; the others: 0.
 int32_t IndexBits(Scorer scorer);
 // Whether the scorer gives probabilities, and so a selected mass.

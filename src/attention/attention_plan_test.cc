@@ -161,5 +161,32 @@ TEST(AttentionPlanTest, WhatScorersNeedAndGive) {
     EXPECT_FALSE(HasMass(scorer)) << NameOf(scorer);
 }
 
+TEST(AttentionPlan, SetsByScopeAndTheMostTokensOfOne) {
+  EXPECT_EQ(NumSets(SetScope::kShared, 12, 2), 1);
+  EXPECT_EQ(NumSets(SetScope::kKvHead, 12, 2), 2);
+  EXPECT_EQ(NumSets(SetScope::kHead, 12, 2), 12);
+  AttentionPlan plan;
+  plan.budget.value = 100;
+  EXPECT_EQ(MaxSetTokens(plan, 5000), 100);
+  EXPECT_EQ(MaxSetTokens(plan, 60), 60);
+  plan.page = 128;  // one page at least
+  EXPECT_EQ(MaxSetTokens(plan, 5000), 128);
+  AttentionPlan wider = plan;
+  wider.budget.value = 700;
+  plan.variants.emplace_back(1000, wider);
+  EXPECT_EQ(MaxSetTokens(plan, 5000), 700);
+  // What may grow with the context: a share of mass, a percentage, kept sets.
+  AttentionPlan by_mass;
+  by_mass.mass = 0.9;
+  EXPECT_EQ(MaxSetTokens(by_mass, 5000), 5000);
+  AttentionPlan percent;
+  percent.budget = {TokenAmount::Unit::kPercent, 10};
+  EXPECT_EQ(MaxSetTokens(percent, 5000), 5000);
+  AttentionPlan kept;
+  kept.budget.value = 100;
+  kept.refresh_cosine = 0.9;
+  EXPECT_EQ(MaxSetTokens(kept, 5000), 5000);
+}
+
 }  // namespace
 }  // namespace tidal

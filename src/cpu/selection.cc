@@ -9,35 +9,6 @@
 #include "base/stopwatch.h"
 
 namespace tidal {
-namespace {
-
-int32_t NumSets(const AttentionPlan& plan, int32_t num_heads, int32_t num_kv_heads) {
-  switch (plan.scope) {
-    case SetScope::kShared:
-      return 1;
-    case SetScope::kKvHead:
-      return num_kv_heads;
-    case SetScope::kHead:
-      return num_heads;
-  }
-  return 1;
-}
-
-// The most tokens that a set of the plan can have.
-int64_t MaxSetTokens(const AttentionPlan& plan, int32_t max_tokens) {
-  const bool grows =
-      plan.mass > 0 || plan.budget.unit == TokenAmount::Unit::kPercent || plan.refresh_cosine <= 1;
-  int64_t most = max_tokens;
-  if (!grows) {
-    const auto budget = static_cast<int64_t>(plan.budget.value);
-    most = std::min<int64_t>(max_tokens, std::max<int64_t>(budget, plan.page));
-  }
-  for (const auto& variant : plan.variants)
-    most = std::max(most, MaxSetTokens(variant.second, max_tokens));
-  return most;
-}
-
-}  // namespace
 
 CpuSelection::CpuSelection(const CpuSelectionOptions& options)
     : kernels_(*options.kernels),
@@ -82,7 +53,7 @@ Status CpuSelection::Prepare(int32_t s, const AttentionPlan& plan) {
 
 Status CpuSelection::Allocate(int32_t s, const AttentionPlan& plan) {
   State& state = states_[static_cast<size_t>(s)];
-  const int32_t num_sets = NumSets(plan, num_heads_, layout_.num_kv_heads());
+  const int32_t num_sets = NumSets(plan.scope, num_heads_, layout_.num_kv_heads());
   const int64_t capacity = MaxSetTokens(plan, max_tokens_);
   constexpr auto kWord = static_cast<int64_t>(sizeof(float));
   TIDAL_RETURN_IF_ERROR(AllocateShared(plan, num_sets));
@@ -162,7 +133,7 @@ CpuSelection::Job CpuSelection::MakeJob(const LayerKeys& keys, const StepSequenc
   job.kv_len = sequence.kv_len;
   job.sizes = job.plan->SizesAt(job.kv_len);
   job.num_pages = static_cast<int32_t>(CeilDiv(job.kv_len, kPageSize));
-  job.num_sets = NumSets(*job.plan, num_heads_, layout_.num_kv_heads());
+  job.num_sets = NumSets(job.plan->scope, num_heads_, layout_.num_kv_heads());
   job.heads_per_set = num_heads_ / job.num_sets;
   job.num_units = static_cast<int32_t>(CeilDiv(job.kv_len, job.plan->page));
   const bool by_mass = job.plan->mass > 0;

@@ -19,25 +19,6 @@ namespace {
 constexpr int64_t kWord = 4;
 constexpr int64_t kAlignment = 256;
 
-int32_t NumSets(const AttentionPlan& plan, int32_t num_heads, int32_t num_kv_heads) {
-  if (plan.scope == SetScope::kShared) return 1;
-  return plan.scope == SetScope::kKvHead ? num_kv_heads : num_heads;
-}
-
-// The most tokens that a set of the plan can have.
-int64_t MaxSetTokens(const AttentionPlan& plan, int32_t max_tokens) {
-  const bool grows =
-      plan.mass > 0 || plan.budget.unit == TokenAmount::Unit::kPercent || plan.refresh_cosine <= 1;
-  int64_t most = max_tokens;
-  if (!grows) {
-    const auto budget = static_cast<int64_t>(plan.budget.value);
-    most = std::min<int64_t>(max_tokens, std::max<int64_t>(budget, plan.page));
-  }
-  for (const auto& variant : plan.variants)
-    most = std::max(most, MaxSetTokens(variant.second, max_tokens));
-  return most;
-}
-
 bool ScoresPages(Scorer scorer) {
   return scorer == Scorer::kPagesMinMax || scorer == Scorer::kPagesMeanStd;
 }
@@ -184,7 +165,7 @@ Status Selection::Start() {
 
 Needs Selection::NeedsOf(const AttentionPlan& plan) const {
   Needs needs;
-  needs.num_sets = NumSets(plan, options_.num_heads, options_.num_kv_heads);
+  needs.num_sets = NumSets(plan.scope, options_.num_heads, options_.num_kv_heads);
   needs.capacity = static_cast<int32_t>(MaxSetTokens(plan, options_.max_tokens));
   AddNeeds(plan, options_.precision, &needs);
   return needs;
@@ -257,7 +238,7 @@ Status Selection::Prepare(int32_t s, const AttentionPlan& plan) {
 }
 
 Selection::Launches Selection::LaunchesOf(const AttentionPlan& plan) const {
-  return {.num_sets = NumSets(plan, options_.num_heads, options_.num_kv_heads),
+  return {.num_sets = NumSets(plan.scope, options_.num_heads, options_.num_kv_heads),
           .scores_tokens = HasMass(plan.scorer),
           .scores_pages = ScoresPages(plan.scorer),
           .by_rank = RanksByHead(plan),
@@ -294,7 +275,7 @@ ChoiceParams Selection::ParamsOf(const StepSequence& sequence) {
   const SetSizes sizes = plan.SizesAt(sequence.kv_len);
   const bool scores_tokens = HasMass(plan.scorer);
   ChoiceParams params = state.pointers;
-  params.num_sets = NumSets(plan, options_.num_heads, options_.num_kv_heads);
+  params.num_sets = NumSets(plan.scope, options_.num_heads, options_.num_kv_heads);
   TIDAL_CHECK(params.num_sets == state.num_sets, "state {} was prepared for {} sets, not {}",
               sequence.state, state.num_sets, params.num_sets);
   params.heads_per_set = options_.num_heads / params.num_sets;
