@@ -13,6 +13,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/mutate_for_test.h"
 #include "chat/chat_template.h"
 
 namespace tidal {
@@ -62,37 +63,16 @@ class TemplateMutator {
   std::string Next() {
     std::string text = Pick();
     for (size_t changes = 1 + Below(3); changes > 0; --changes) {
-      text = Below(2) == 0 ? ChangeBytes(std::move(text)) : ChangeTags(text);
+      const char mark = "{}%#[]()|.,'\"\\-+*~=0\n"[Below(21)];
+      text = Below(2) == 0 ? ChangeBytes(std::move(text), 16, {&mark, 1}, &rng_) : ChangeTags(text);
       if (text.empty()) text = Pick();
     }
     return text;
   }
 
  private:
-  size_t Below(size_t n) { return rng_() % n; }
+  size_t Below(size_t n) { return DrawBelow(n, &rng_); }
   const std::string& Pick() { return sources_[Below(sources_.size())]; }
-
-  std::string ChangeBytes(std::string text) {
-    const size_t at = Below(text.size());
-    const size_t count = 1 + Below(16);
-    switch (Below(5)) {
-      case 0:
-        text[at] = static_cast<char>(rng_());
-        break;
-      case 1:
-        text.erase(at, count);
-        break;
-      case 2:
-        text.insert(at, text.substr(Below(text.size()), count));
-        break;
-      case 3:
-        text.resize(at);
-        break;
-      default:
-        text.insert(at, 1, "{}%#[]()|.,'\"\\-+*~=0\n"[Below(21)]);
-    }
-    return text;
-  }
 
   // The text in pieces, of which every second one is a tag or an output.
   static std::vector<std::string> Split(const std::string& text) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/mutate_for_test.h"
 #include "hf/json_file.h"
 
 namespace tidal {
@@ -20,29 +21,11 @@ class JsonMutator {
   std::string Next() { return Below(3) == 0 ? MutateBytes() : MutateValue(); }
 
  private:
-  size_t Below(size_t n) { return rng_() % n; }
+  size_t Below(size_t n) { return DrawBelow(n, &rng_); }
 
   std::string MutateBytes() {
-    std::string text = text_;
-    const size_t at = Below(text.size());
-    const size_t count = 1 + Below(8);
-    switch (Below(5)) {
-      case 0:
-        text[at] = static_cast<char>(rng_());
-        break;
-      case 1:
-        text.erase(at, count);
-        break;
-      case 2:
-        text.insert(at, text.substr(Below(text.size()), count));
-        break;
-      case 3:
-        text.resize(at);
-        break;
-      default:
-        text.insert(at, std::string(count, "[]{}\",:0-9e\\"[Below(12)]));
-    }
-    return text;
+    const char mark = "[]{}\",:0-9e\\"[Below(12)];
+    return ChangeBytes(text_, 8, std::string(1 + Below(8), mark), &rng_);
   }
 
   // A container somewhere in the value, the root included.
