@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstring>
 #include <limits>
 #include <random>
@@ -13,6 +14,7 @@
 #include "cuda/device_testing.h"
 #include "cuda/weight_layout.h"
 #include "quant/dtype.h"
+#include "quant/quant_blocks.h"
 #include "quant/quantize.h"
 
 namespace tidal {
@@ -45,10 +47,26 @@ struct TestMatrix {
     for (int64_t i = 0; i < rows * cols; ++i) {
       values[static_cast<size_t>(i)] *= 1 + static_cast<float>(i / cols % 7);
     }
-    std::byte* odd = file.data() + 1;  // files promise no alignment
-    QuantizeRow(dtype, values.data(), odd, rows * cols);
-    DequantizeRow(dtype, odd, values.data(), rows * cols);
-    const Status status = products->Upload(dtype, rows, cols, odd, buffer.data());
+    QuantizeRow(dtype, values.data(), Odd(), rows * cols);
+    Upload(products);
+  }
+  // Of the blocks of a file.
+  TestMatrix(DType dtype, int64_t rows, int64_t cols, CudaProducts* products,
+             const std::vector<std::byte>& blocks)
+      : file(blocks.size() + 1),
+        values(static_cast<size_t>(rows * cols)),
+        buffer(
+            std::vector<uint8_t>(static_cast<size_t>(DeviceMatrixBytes(dtype, rows, cols)), 0xff)),
+        device{.dtype = dtype, .rows = rows, .cols = cols, .data = buffer.data()} {
+    std::copy(blocks.begin(), blocks.end(), Odd());
+    Upload(products);
+  }
+
+  std::byte* Odd() { return file.data() + 1; }  // files promise no alignment
+  void Upload(CudaProducts* products) {
+    DequantizeRow(device.dtype, Odd(), values.data(), device.rows * device.cols);
+    const Status status =
+        products->Upload(device.dtype, device.rows, device.cols, Odd(), buffer.data());
     EXPECT_TRUE(status.ok()) << status.message();
     EXPECT_TRUE(products->FinishUploads().ok());
   }
@@ -85,11 +103,13 @@ Expected Product(const TestMatrix& matrix, int64_t row, const std::vector<double
 }
 
 // float32 sums: an error of 8 units in the last place of the sum of all terms, each as large as the
-// row's largest weight, covers any order of summing; 32 on tensor cores, which cut off what lies
-// below the last place of the largest of 17 addends, codes with their offsets being twice a weight.
-// Many rows: operands of
-// 8 or 11 bits, rounded to nearest, in the worst case of all terms; of f16 activations those below
-// its normal numbers by up to 2^-25 times their scale of 32.
+// row's largest weight, covers any order of summing. Tensor cores cut off, where float32 rounds,
+// what lies below the last place of the largest of their 17 addends: two such sums make a group,
+// whose largest addend (a code with its offset is up to twice a weight) times all x bounds them, so
+// that 2 * 17 * 2 * 2 = 136 units are the worst case, all errors of one sign; 32 is the bound here,
+// and ExactWhereSumsAreExact looks for what would hide in it. Many rows: operands of 8 or 11 bits,
+// rounded to nearest, in the worst case of all terms; of f16 activations those below its normal
+// numbers by up to 2^-25 times their scale of 32.
 double Tolerance(const Expected& e, DType dtype, Precision precision, int64_t num_rows) {
   const bool on_tensor_cores = IsTiled(dtype) && precision == Precision::kFast;
   const double float_sums = (on_tensor_cores ? 32 : 8) * 0x1p-24 * e.largest;
@@ -304,6 +324,49 @@ void ProductsOfTypeTest::CheckAdd(const Shape& shape, int64_t num_rows) {
       [&](int64_t n, int64_t row) {
         return Tolerance(at(n, row), dtype(), precision_, num_rows) + 0x1p-21;
       });
+}
+
+// Random blocks whose scales and minima are whole numbers: d (and dmin, m) is 1.
+std::vector<std::byte> WholeBlocks(DType dtype, int64_t elements, std::mt19937* random) {
+  constexpr uint16_t kOne = 0x3c00;  // as f16
+  std::vector<std::byte> blocks(static_cast<size_t>(BytesOf(dtype, elements)));
+  for (std::byte& byte : blocks) byte = static_cast<std::byte>((*random)());
+  const auto block_bytes = static_cast<size_t>(InfoOf(dtype).quant_block_bytes);
+  const bool has_min = dtype == DType::kQ4_1 || dtype == DType::kQ5_1 || dtype == DType::kQ4_K ||
+                       dtype == DType::kQ5_K;
+  const size_t d_offset = dtype == DType::kQ6_K ? offsetof(BlockQ6_K, d) : 0;
+  for (size_t begin = 0; begin < blocks.size(); begin += block_bytes) {
+    std::memcpy(&blocks[begin + d_offset], &kOne, sizeof(kOne));
+    if (has_min) std::memcpy(&blocks[begin + sizeof(kOne)], &kOne, sizeof(kOne));
+  }
+  return blocks;
+}
+
+// Weights are whole numbers of at most 128 * 63 and x is -1, 0 or 1, so that every sum of 512 terms
+// is a whole number below 2^24, which float32 holds, whether it rounds or cuts off: any difference
+// is a term lost or misread.
+TEST_P(ProductsOfTypeTest, ExactWhereSumsAreExact) {
+  if (!IsTiled(dtype())) return;  // their products are float32 sums of no groups
+  const int64_t rows = 37;
+  const int64_t cols = 512;
+  const TestMatrix matrix(dtype(), rows, cols, products_.get(),
+                          WholeBlocks(dtype(), rows * cols, &random_));
+  for (const int64_t num_rows : {1, 2, 3, 5, 8}) {
+    std::vector<float> x(static_cast<size_t>(num_rows * cols));
+    for (float& value : x) value = static_cast<float>(random_() % 3) - 1;
+    const DeviceArray<float> device_x(x);
+    const DeviceArray<float> out(std::vector<float>(static_cast<size_t>(num_rows * rows), kNan));
+    const ProductJob job = {.weight = &matrix.device, .out = out.data(), .out_stride = rows};
+    products_->Multiply(
+        {.x = device_x.data(), .x_stride = cols, .num_rows = num_rows, .jobs = std::span(&job, 1)});
+    Compare(
+        out, num_rows, rows, rows, What("exact", {rows, cols}, num_rows),
+        [&](int64_t n, int64_t row) {
+          const auto begin = x.begin() + n * cols;
+          return Product(matrix, row, std::vector<double>(begin, begin + cols)).value;
+        },
+        [](int64_t, int64_t) { return 0.0; });
+  }
 }
 
 void ProductsOfTypeTest::CheckSilu(const Shape& shape, int64_t num_rows) {
