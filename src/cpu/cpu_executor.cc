@@ -13,6 +13,7 @@
 #include "base/thread_pool.h"
 #include "cpu/aligned_buffer.h"
 #include "cpu/attention.h"
+#include "cpu/cpu_activations.h"
 #include "cpu/cpu_weights.h"
 #include "cpu/elementwise.h"
 #include "cpu/isa.h"
@@ -29,51 +30,6 @@ namespace {
 // Logits of a row are vocab_size floats: 32 rows of a 150k vocabulary are 19 MB.
 constexpr int32_t kMaxLogitRows = 32;
 constexpr float kUnknown = std::numeric_limits<float>::quiet_NaN();
-
-// The activations of the largest step, one after the other in a single buffer. Shapes are [rows,
-// ...].
-struct Activations {
-  AlignedBuffer memory;
-  float* x = nullptr;         // [model_dim], the residual stream
-  float* normed = nullptr;    // [model_dim]
-  float* q = nullptr;         // [num_heads * head_dim]
-  float* k = nullptr;         // [num_kv_heads * head_dim]
-  float* v = nullptr;         // [num_kv_heads * head_dim]
-  float* attended = nullptr;  // [num_heads * head_dim]
-  float* gate = nullptr;      // [ffn_dim], then the product of gate and up
-  float* up = nullptr;        // [ffn_dim]
-  float* cos = nullptr;       // [rope_dim / 2]
-  float* sin = nullptr;       // [rope_dim / 2]
-};
-
-Result<Activations> MakeActivations(const ModelConfig& config, int64_t rows) {
-  Activations a;
-  const int64_t q_dim = int64_t{config.num_heads} * config.head_dim;
-  const int64_t kv_dim = int64_t{config.num_kv_heads} * config.head_dim;
-  int64_t bytes = 0;
-  const auto take = [&](int64_t row_bytes) {
-    const int64_t offset = bytes;
-    bytes += RoundUp(rows * row_bytes, 64);
-    return offset;
-  };
-  const std::pair<float**, int64_t> arrays[] = {{&a.x, config.model_dim},
-                                                {&a.normed, config.model_dim},
-                                                {&a.q, q_dim},
-                                                {&a.k, kv_dim},
-                                                {&a.v, kv_dim},
-                                                {&a.attended, q_dim},
-                                                {&a.gate, config.ffn_dim},
-                                                {&a.up, config.ffn_dim},
-                                                {&a.cos, config.rope_dim / 2},
-                                                {&a.sin, config.rope_dim / 2}};
-  std::vector<int64_t> offsets;
-  for (const auto& [pointer, cols] : arrays)
-    offsets.push_back(take(cols * static_cast<int64_t>(sizeof(float))));
-  TIDAL_ASSIGN_OR_RETURN(a.memory, AlignedBuffer::Create(bytes));
-  for (size_t i = 0; i < offsets.size(); ++i)
-    *arrays[i].first = reinterpret_cast<float*>(a.memory.data() + offsets[i]);
-  return a;
-}
 
 class CpuExecutor : public Executor {
  public:
@@ -189,7 +145,7 @@ class CpuExecutor : public Executor {
   std::optional<CpuSelection> selection_;
   MatMulScratch scratch_;
   CpuWeights weights_;
-  Activations act_;
+  CpuActivations act_;
   ActivationBuffer blocks_;
   ActivationBuffer remainder_blocks_;  // of inputs of model_dim columns
   std::vector<std::vector<float>>
@@ -238,7 +194,7 @@ Status CpuExecutor::Allocate(const std::function<void(double)>& progress) {
   TIDAL_ASSIGN_OR_RETURN(scratch_, MatMulScratch::Create(pool_.num_threads()));
   TIDAL_ASSIGN_OR_RETURN(blocks_, ActivationBuffer::Create(max_rows, widest));
   TIDAL_ASSIGN_OR_RETURN(remainder_blocks_, ActivationBuffer::Create(max_rows, config_.model_dim));
-  TIDAL_ASSIGN_OR_RETURN(act_, MakeActivations(config_, max_rows));
+  TIDAL_ASSIGN_OR_RETURN(act_, CpuActivations::Create(config_, max_rows));
   TIDAL_ASSIGN_OR_RETURN(weights_, PackWeights(model_, pool_, progress));
   for (const CpuLayerWeights& layer : weights_.layers) {
     const bool needs_scales = options_.k_cache_type == CacheType::kQ8_0;

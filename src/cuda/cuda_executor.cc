@@ -11,9 +11,9 @@
 
 #include "base/check.h"
 #include "base/math.h"
-#include "base/system_memory.h"
 #include "cuda/attention.h"
-#include "cuda/cuda_devices.h"
+#include "cuda/cuda_activations.h"
+#include "cuda/cuda_limits.h"
 #include "cuda/cuda_status.h"
 #include "cuda/cuda_weights.h"
 #include "cuda/device_buffer.h"
@@ -22,77 +22,15 @@
 #include "cuda/rows.h"
 #include "cuda/selection.h"
 #include "cuda/step_graphs.h"
+#include "cuda/step_tables.h"
 #include "cuda/step_upload.h"
 
 namespace tidal {
 namespace {
 
-// Logits of a row are vocab_size floats: 32 rows of a 150k vocabulary are 19 MB.
-constexpr int32_t kMaxLogitRows = 32;
 // Steps of more rows go through cuBLAS, which is not captured.
 constexpr int32_t kMaxGraphRows = 8;
-constexpr int32_t kMinComputeCapability = 80;
-constexpr int32_t kMaxHeadDim = 256;
-// Left to the driver and to cuBLAS when a cache is sized to the memory that there is.
-constexpr int64_t kMemoryReserveBytes = int64_t{1} << 30;
 constexpr float kUnknown = std::numeric_limits<float>::quiet_NaN();
-
-int64_t ElementBytes(CacheType type) { return type == CacheType::kF32 ? 4 : 2; }
-
-// The layer's part of a page; the base is set per layer.
-DeviceKv KvShape(const ModelConfig& config, CacheType type) {
-  DeviceKv kv;
-  kv.row_bytes = static_cast<int32_t>(config.head_dim * ElementBytes(type));
-  kv.v_offset = kPageSize * int64_t{kv.row_bytes};
-  kv.kv_head_bytes = 2 * kv.v_offset;
-  kv.page_bytes = config.num_kv_heads * kv.kv_head_bytes;
-  kv.head_dim = config.head_dim;
-  kv.num_kv_heads = config.num_kv_heads;
-  kv.type = type;
-  return kv;
-}
-
-int64_t ActivationFloats(const ModelConfig& config) {
-  const int64_t q_dim = int64_t{config.num_heads} * config.head_dim;
-  const int64_t kv_dim = int64_t{config.num_kv_heads} * config.head_dim;
-  return config.model_dim + 2 * q_dim + 2 * kv_dim + 2 * int64_t{config.ffn_dim} + config.rope_dim;
-}
-
-// The activations of the largest step, one array after the other. Shapes are [rows, ...].
-struct Activations {
-  DeviceBuffer memory;
-  float* x = nullptr;         // [model_dim], the residual stream
-  float* q = nullptr;         // [num_heads * head_dim]
-  float* k = nullptr;         // [num_kv_heads * head_dim]
-  float* v = nullptr;         // [num_kv_heads * head_dim]
-  float* attended = nullptr;  // [num_heads * head_dim]
-  float* gate = nullptr;      // [ffn_dim], then the product of gate and up
-  float* up = nullptr;        // [ffn_dim]
-  float2* cos_sin = nullptr;  // [rope_dim / 2]
-};
-
-Result<Activations> MakeActivations(const ModelConfig& config, int64_t rows) {
-  Activations a;
-  const int64_t q_dim = int64_t{config.num_heads} * config.head_dim;
-  const int64_t kv_dim = int64_t{config.num_kv_heads} * config.head_dim;
-  constexpr int64_t kFloatAlignment = 64;
-  const std::pair<float**, int64_t> arrays[] = {{&a.x, config.model_dim}, {&a.q, q_dim},
-                                                {&a.k, kv_dim},           {&a.v, kv_dim},
-                                                {&a.attended, q_dim},     {&a.gate, config.ffn_dim},
-                                                {&a.up, config.ffn_dim}};
-  int64_t floats = RoundUp(rows * config.rope_dim, kFloatAlignment);
-  for (const auto& [pointer, cols] : arrays) floats += RoundUp(rows * cols, kFloatAlignment);
-  TIDAL_ASSIGN_OR_RETURN(
-      a.memory,
-      DeviceBuffer::Create(floats * static_cast<int64_t>(sizeof(float)), "the activations"));
-  auto* next = a.memory.as<float>();
-  for (const auto& [pointer, cols] : arrays) {
-    *pointer = next;
-    next += RoundUp(rows * cols, kFloatAlignment);
-  }
-  a.cos_sin = reinterpret_cast<float2*>(next);
-  return a;
-}
 
 class CudaExecutor : public Executor {
  public:
@@ -116,14 +54,13 @@ class CudaExecutor : public Executor {
 
   std::span<const RowReport> reports() const override { return reports_; }
   Status PreparePlan(int32_t state, const AttentionPlan& plan) override;
-  int32_t max_logit_rows() const override { return kMaxLogitRows; }
+  int32_t max_logit_rows() const override { return kMaxCudaLogitRows; }
   ExecutorMemory memory() const override;
   ExecutorProfile TakeProfile() override { return std::exchange(profile_, {}); }
 
  private:
   Status AllocateCache();
   Status UploadFrequencies();
-  void ReserveUpload();
 
   bool replays() const { return mode_ == StepGraphs::Mode::kReplay; }
   bool HasTensorCores() const {
@@ -131,20 +68,10 @@ class CudaExecutor : public Executor {
            HasTensorCoreAttention(config_.head_dim, options_.cache_type) &&
            config_.gqa_ratio() <= kMaxDecodeAttentionRows;
   }
-  // A row of a sequence that the kernels for few rows attend.
-  bool IsDecode(const StepSequence& s) const {
-    return s.q_len * config_.gqa_ratio() <= kMaxDecodeAttentionRows;
-  }
   DeviceKv KvOf(int32_t layer) const {
     DeviceKv kv = kv_;
     kv.base = kv_memory_.as<uint8_t>() + layer * options_.num_pages * kv_.page_bytes;
     return kv;
-  }
-  DeviceStep StepOf(int32_t layer) const {
-    return {.sequences = sequences_.device(),
-            .page_ids = page_ids_.device(),
-            .flags = flags_.device() + int64_t{layer} * options_.max_sequences,
-            .num_sequences = static_cast<int32_t>(batch_->sequences.size())};
   }
   int64_t num_index_layers() const {
     return std::count_if(options_.index_layers.begin(), options_.index_layers.end(),
@@ -155,10 +82,6 @@ class CudaExecutor : public Executor {
     return l < plan.headmap.size() && !plan.headmap[l].empty();
   }
 
-  // Fills the upload's regions; returns how many of its bytes are used.
-  int64_t FillUpload(const StepBatch& batch);
-  void FillRows(const StepSequence& s);
-  void FillFlags(const StepBatch& batch);
   std::string GraphKey(const StepBatch& batch) const;
   void Observe(int32_t layer, std::span<const int32_t> sequences);
   void Report();
@@ -173,7 +96,7 @@ class CudaExecutor : public Executor {
   std::unique_ptr<CudaProducts> products_;
   std::unique_ptr<CudaSelection> selection_;
   CudaWeights weights_;
-  Activations act_;
+  CudaActivations act_;
   DeviceBuffer frequencies_;  // [rope_dim / 2] float64
   DeviceBuffer kv_memory_;
   DeviceBuffer index_memory_;
@@ -182,33 +105,18 @@ class CudaExecutor : public Executor {
   DeviceBuffer counters_;
   DeviceBuffer headmaps_;  // [layers][states][KV heads]; made when a plan has one
   DeviceBuffer device_logits_;
-  PinnedBuffer logits_;   // [kMaxLogitRows][vocab_size]
+  PinnedBuffer logits_;   // [kMaxCudaLogitRows][vocab_size]
   PinnedBuffer choices_;  // the selection's reports, [layers][max_sequences]
 
   StepUpload upload_;
-  StepUpload::Region<DeviceSequence> sequences_;
-  StepUpload::Region<uint8_t> flags_;  // [layers][max_sequences]
-  StepUpload::Region<int32_t> tokens_;
-  StepUpload::Region<int32_t> positions_;
-  StepUpload::Region<int32_t> slots_;
-  StepUpload::Region<uint8_t> row_seals_;
-  StepUpload::Region<int32_t> logit_rows_;
-  StepUpload::Region<DeviceSeal> seals_;
-  StepUpload::Region<int32_t> page_ids_;  // the last, and the only long one
+  StepTables tables_;
 
   StepGraphs graphs_;
   StepGraphs::Mode mode_ = StepGraphs::Mode::kDirect;
   StickyStatus status_;
   const StepBatch* batch_ = nullptr;
   int64_t rows_ = 0;
-  int32_t max_q_len_ = 0;
-  int32_t num_seals_ = 0;
-  int32_t num_page_ids_ = 0;
-  int64_t logits_done_ = 0;  // of the batch's logit rows
-  bool has_decode_ = false;
-  bool has_prefill_ = false;
-  bool has_plans_ = false;
-  bool sets_per_head_ = false;
+  int64_t logits_done_ = 0;         // of the batch's logit rows
   std::vector<RowReport> reports_;  // [sequences]
   ExecutorProfile profile_;
 };
@@ -219,14 +127,19 @@ Status CudaExecutor::Allocate(const Model& model, const std::function<void(doubl
   TIDAL_RETURN_IF_CUDA_ERROR(cudaGetDeviceProperties(&properties, options_.device));
   num_sms_ = properties.multiProcessorCount;
   TIDAL_RETURN_IF_CUDA_ERROR(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
-  const int64_t max_rows = std::max(options_.max_batch_tokens, kMaxLogitRows);
+  const int64_t max_rows = std::max(options_.max_batch_tokens, kMaxCudaLogitRows);
   const MatrixSizes sizes = SizesOf(model.weights());
   TIDAL_ASSIGN_OR_RETURN(products_, CudaProducts::Create({.stream = stream_,
                                                           .precision = options_.precision,
                                                           .max_rows = max_rows,
                                                           .max_cols = sizes.max_cols,
                                                           .max_matrix_elems = sizes.max_elems}));
-  ReserveUpload();
+  tables_.Reserve({.num_layers = config_.num_layers,
+                   .gqa_ratio = config_.gqa_ratio(),
+                   .max_rows = options_.max_batch_tokens,
+                   .max_sequences = options_.max_sequences,
+                   .num_pages = options_.num_pages},
+                  &upload_);
   TIDAL_ASSIGN_OR_RETURN(selection_,
                          CudaSelection::Create({.stream = stream_,
                                                 .num_layers = config_.num_layers,
@@ -238,11 +151,10 @@ Status CudaExecutor::Allocate(const Model& model, const std::function<void(doubl
                                                 .max_sequences = options_.max_sequences,
                                                 .max_tokens = options_.num_pages * kPageSize,
                                                 .upload = &upload_}));
-  page_ids_ =
-      upload_.Reserve<int32_t>(int64_t{options_.max_sequences} * int64_t{options_.num_pages});
+  tables_.ReserveLast(&upload_);
   TIDAL_RETURN_IF_ERROR(upload_.Allocate());
   TIDAL_ASSIGN_OR_RETURN(weights_, UploadWeights(model, products_.get(), progress));
-  TIDAL_ASSIGN_OR_RETURN(act_, MakeActivations(config_, max_rows));
+  TIDAL_ASSIGN_OR_RETURN(act_, CudaActivations::Create(config_, max_rows));
   TIDAL_RETURN_IF_ERROR(UploadFrequencies());
   TIDAL_RETURN_IF_ERROR(AllocateCache());
   const int32_t max_splits = AttentionSplits(num_sms_, config_.head_dim, config_.num_kv_heads, 1);
@@ -257,7 +169,7 @@ Status CudaExecutor::Allocate(const Model& model, const std::function<void(doubl
   TIDAL_ASSIGN_OR_RETURN(counters_, DeviceBuffer::Create(items * kFloat, "counters of attention"));
   TIDAL_RETURN_IF_CUDA_ERROR(
       cudaMemset(counters_.data(), 0, static_cast<size_t>(counters_.bytes())));
-  const int64_t logit_bytes = kMaxLogitRows * int64_t{config_.vocab_size} * kFloat;
+  const int64_t logit_bytes = kMaxCudaLogitRows * int64_t{config_.vocab_size} * kFloat;
   TIDAL_ASSIGN_OR_RETURN(device_logits_, DeviceBuffer::Create(logit_bytes, "the logits"));
   TIDAL_ASSIGN_OR_RETURN(logits_, PinnedBuffer::Create(logit_bytes, "the logits"));
   const int64_t report_bytes = int64_t{config_.num_layers} * options_.max_sequences *
@@ -265,18 +177,6 @@ Status CudaExecutor::Allocate(const Model& model, const std::function<void(doubl
   TIDAL_ASSIGN_OR_RETURN(choices_, PinnedBuffer::Create(report_bytes, "reports of choices"));
   reports_.reserve(static_cast<size_t>(options_.max_sequences));
   return CudaStatus(cudaDeviceSynchronize(), "making the executor");
-}
-
-void CudaExecutor::ReserveUpload() {
-  const int64_t max_rows = options_.max_batch_tokens;
-  sequences_ = upload_.Reserve<DeviceSequence>(options_.max_sequences);
-  flags_ = upload_.Reserve<uint8_t>(int64_t{config_.num_layers} * options_.max_sequences);
-  tokens_ = upload_.Reserve<int32_t>(max_rows);
-  positions_ = upload_.Reserve<int32_t>(max_rows);
-  slots_ = upload_.Reserve<int32_t>(max_rows);
-  row_seals_ = upload_.Reserve<uint8_t>(max_rows);
-  logit_rows_ = upload_.Reserve<int32_t>(max_rows);
-  seals_ = upload_.Reserve<DeviceSeal>(options_.max_sequences + max_rows / kPageSize);
 }
 
 Status CudaExecutor::UploadFrequencies() {
@@ -325,78 +225,13 @@ ExecutorMemory CudaExecutor::memory() const {
           .set_bytes = selection_->bytes()};
 }
 
-void CudaExecutor::FillRows(const StepSequence& s) {
-  for (int32_t i = 0; i < s.q_len; ++i) {
-    const auto row = static_cast<size_t>(s.row_begin + i);
-    const int32_t pos = batch_->positions[row];
-    tokens_.host()[row] = batch_->tokens[row];
-    positions_.host()[row] = pos;
-    slots_.host()[row] = s.page_table[pos / kPageSize] * kPageSize + pos % kPageSize;
-    row_seals_.host()[row] = s.q_len == 1 && pos % kPageSize == kPageSize - 1 ? 1 : 0;
-  }
-  if (s.q_len == 1) return;
-  for (int32_t page = (s.kv_len - s.q_len) / kPageSize; page < s.kv_len / kPageSize; ++page)
-    seals_.host()[num_seals_++] = {.page_id = s.page_table[page]};
-}
-
-void CudaExecutor::FillFlags(const StepBatch& batch) {
-  for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
-    uint8_t* flags = flags_.host() + int64_t{layer} * options_.max_sequences;
-    for (size_t i = 0; i < batch.sequences.size(); ++i) {
-      const AttentionPlan* plan = batch.sequences[i].plan;
-      const bool reads_all = plan == nullptr || plan->Role(layer) == LayerRole::kFull;
-      flags[i] = reads_all ? kReadsAll : kReadsSets;
-      if (plan != nullptr && plan->Selects(layer)) flags[i] |= kChooses;
-    }
-  }
-}
-
-int64_t CudaExecutor::FillUpload(const StepBatch& batch) {
-  max_q_len_ = 0;
-  num_seals_ = 0;
-  num_page_ids_ = 0;
-  has_decode_ = has_prefill_ = has_plans_ = sets_per_head_ = false;
-  for (size_t i = 0; i < batch.sequences.size(); ++i) {
-    const StepSequence& s = batch.sequences[i];
-    sequences_.host()[i] = {.row_begin = s.row_begin,
-                            .q_len = s.q_len,
-                            .kv_len = s.kv_len,
-                            .page_begin = num_page_ids_,
-                            .state = s.state};
-    const auto num_pages = static_cast<int32_t>(CeilDiv(s.kv_len, kPageSize));
-    std::copy_n(s.page_table, num_pages, page_ids_.host() + num_page_ids_);
-    num_page_ids_ += num_pages;
-    max_q_len_ = std::max(max_q_len_, s.q_len);
-    (IsDecode(s) ? has_decode_ : has_prefill_) = true;
-    if (s.plan != nullptr) {
-      has_plans_ = true;
-      sets_per_head_ =
-          sets_per_head_ || (s.plan->scope == SetScope::kHead && config_.gqa_ratio() > 1);
-    }
-    FillRows(s);
-  }
-  std::copy(batch.logit_rows.begin(), batch.logit_rows.end(), logit_rows_.host());
-  FillFlags(batch);
-  return page_ids_.EndOf(num_page_ids_);
-}
-
 // Everything that decides which kernels run with which parameters; empty where the step cannot be
 // captured.
 std::string CudaExecutor::GraphKey(const StepBatch& batch) const {
-  if (rows_ > kMaxGraphRows || max_q_len_ > 1 || batch.observer != nullptr ||
+  if (rows_ > kMaxGraphRows || tables_.max_q_len() > 1 || batch.observer != nullptr ||
       batch.logit_rows.empty())
     return "";
-  std::string key = fmt::format("{} {} {} {} {}", rows_, batch.logit_rows.size(), has_plans_,
-                                sets_per_head_, selection_->LaunchKey(batch));
-  for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
-    uint8_t any = 0;
-    for (size_t i = 0; i < batch.sequences.size(); ++i)
-      any |=
-          flags_
-              .host()[static_cast<size_t>(layer) * static_cast<size_t>(options_.max_sequences) + i];
-    key += static_cast<char>('0' + any);
-  }
-  return key;
+  return fmt::format("{} {}", selection_->LaunchKey(batch), tables_.LaunchKey());
 }
 
 Status CudaExecutor::BeginStep(const StepBatch& batch) {
@@ -408,7 +243,7 @@ Status CudaExecutor::BeginStep(const StepBatch& batch) {
   reports_.assign(batch.sequences.size(), RowReport());
   TIDAL_RETURN_IF_CUDA_ERROR(cudaSetDevice(options_.device));
   // The last step's upload has been read: EndStep waited for it.
-  const int64_t upload_bytes = FillUpload(batch);
+  const int64_t upload_bytes = tables_.Fill(batch);
   selection_->BeginStep(batch);
   TIDAL_RETURN_IF_ERROR(upload_.Send(upload_bytes, stream_));
   profile_.weight_bytes += weights_.step_bytes;
@@ -419,8 +254,8 @@ Status CudaExecutor::BeginStep(const StepBatch& batch) {
 
 void CudaExecutor::Embed() {
   if (replays()) return;
-  products_->GatherRows(weights_.token_embd, tokens_.device(), rows_, act_.x, config_.model_dim);
-  status_.Note(RopeAngles(positions_.device(), static_cast<int32_t>(rows_),
+  products_->GatherRows(weights_.token_embd, tables_.tokens(), rows_, act_.x, config_.model_dim);
+  status_.Note(RopeAngles(tables_.positions(), static_cast<int32_t>(rows_),
                           frequencies_.as<double>(), config_.rope_dim / 2,
                           static_cast<double>(config_.rope_attn_factor), act_.cos_sin, stream_),
                "angles of RoPE");
@@ -457,22 +292,22 @@ void CudaExecutor::AttentionInputs(int32_t layer) {
                              .cos_sin = act_.cos_sin,
                              .rope_dim = config_.rope_dim,
                              .interleaved = config_.rope_style == RopeStyle::kInterleaved,
-                             .slots = slots_.device(),
-                             .seals = row_seals_.device(),
+                             .slots = tables_.slots(),
+                             .seals = tables_.row_seals(),
                              .kv = KvOf(layer),
                              .index = index,
                              .num_rows = static_cast<int32_t>(rows_),
                              .num_heads = config_.num_heads};
   status_.Note(RotateAndAppend(append, stream_), "appending to the cache");
-  if (index.base != nullptr && num_seals_ > 0) {
-    status_.Note(SealPages(KvOf(layer), index, seals_.device(), num_seals_, stream_),
+  if (index.base != nullptr && tables_.num_seals() > 0) {
+    status_.Note(SealPages(KvOf(layer), index, tables_.seals(), tables_.num_seals(), stream_),
                  "sealing pages");
   }
 }
 
 void CudaExecutor::Choose(int32_t layer, std::span<const int32_t> sequences) {
   if (replays()) return;
-  selection_->Choose(layer, sequences, StepOf(layer), KvOf(layer),
+  selection_->Choose(layer, sequences, tables_.StepOf(layer), KvOf(layer),
                      indexes_[static_cast<size_t>(layer)], act_.q);
   if (batch_->observer != nullptr) Observe(layer, sequences);
 }
@@ -500,7 +335,7 @@ void CudaExecutor::Attend(int32_t layer, AttendTo what, std::span<const int32_t>
   if (replays()) return;
   const bool over_sets = what == AttendTo::kSets;
   AttentionCall call;
-  call.step = StepOf(layer);
+  call.step = tables_.StepOf(layer);
   call.kv = KvOf(layer);
   call.q = act_.q;
   call.out = act_.attended;
@@ -509,21 +344,21 @@ void CudaExecutor::Attend(int32_t layer, AttendTo what, std::span<const int32_t>
   call.workspace = {.partial = partial_.as<float>(), .counters = counters_.as<int32_t>()};
   if (over_sets) {
     call.sets = selection_->sets();
-    call.per_head = sets_per_head_;
+    call.per_head = tables_.sets_per_head();
     if (headmaps_.data() != nullptr) {
       call.headmaps =
           headmaps_.as<int32_t>() + int64_t{layer} * options_.max_sequences * config_.num_kv_heads;
     }
   }
   if (!HasTensorCores()) {
-    status_.Note(AttendFloat(call, over_sets ? 1 : max_q_len_, stream_), "attention");
+    status_.Note(AttendFloat(call, over_sets ? 1 : tables_.max_q_len(), stream_), "attention");
     return;
   }
   const int32_t heads = call.per_head ? config_.num_heads : config_.num_kv_heads;
   call.num_splits = AttentionSplits(num_sms_, config_.head_dim, heads, call.step.num_sequences);
-  if (over_sets || has_decode_) status_.Note(AttendDecode(call, stream_), "attention");
-  if (!over_sets && has_prefill_)
-    status_.Note(AttendPrefill(call, max_q_len_, stream_), "attention of a prefill");
+  if (over_sets || tables_.has_decode()) status_.Note(AttendDecode(call, stream_), "attention");
+  if (!over_sets && tables_.has_prefill())
+    status_.Note(AttendPrefill(call, tables_.max_q_len(), stream_), "attention of a prefill");
 }
 
 void CudaExecutor::AttentionOutput(int32_t layer) {
@@ -563,7 +398,7 @@ void CudaExecutor::FeedForward(int32_t layer) {
 
 Status CudaExecutor::Logits(std::span<const int32_t> rows, float* logits) {
   const auto num_rows = static_cast<int64_t>(rows.size());
-  TIDAL_CHECK(num_rows >= 1 && num_rows <= kMaxLogitRows, "logits of {} rows", num_rows);
+  TIDAL_CHECK(num_rows >= 1 && num_rows <= kMaxCudaLogitRows, "logits of {} rows", num_rows);
   if (!replays()) {
     const ProductJob job = {.weight = &weights_.output,
                             .out = device_logits_.as<float>(),
@@ -571,7 +406,7 @@ Status CudaExecutor::Logits(std::span<const int32_t> rows, float* logits) {
     products_->Multiply({.x = act_.x,
                          .x_stride = config_.model_dim,
                          .num_rows = num_rows,
-                         .row_ids = logit_rows_.device() + logits_done_,
+                         .row_ids = tables_.logit_rows() + logits_done_,
                          .norm = weights_.output_norm,
                          .norm_eps = config_.rms_norm_eps,
                          .jobs = {&job, 1}});
@@ -599,7 +434,7 @@ Status CudaExecutor::Logits(std::span<const int32_t> rows, float* logits) {
 Status CudaExecutor::EndStep() {
   status_.Note(products_->status());
   status_.Note(selection_->status());
-  if (has_plans_) {
+  if (tables_.has_plans()) {
     status_.Note(
         cudaMemcpyAsync(choices_.data(), selection_->reports(),
                         static_cast<size_t>(choices_.bytes()), cudaMemcpyDeviceToHost, stream_),
@@ -685,64 +520,12 @@ Status CudaExecutor::UploadHeadmaps(int32_t state, const AttentionPlan& plan) {
   return OkStatus();
 }
 
-Status CheckDevice(const Model& model, const CudaExecutorOptions& options) {
-  TIDAL_ASSIGN_OR_RETURN(const std::vector<CudaDevice> devices, ListCudaDevices());
-  if (options.device < 0 || static_cast<size_t>(options.device) >= devices.size()) {
-    return InvalidArgument("--device is cuda:{}, but this machine has {} CUDA devices",
-                           options.device, devices.size());
-  }
-  const CudaDevice& device = devices[static_cast<size_t>(options.device)];
-  if (device.compute_capability < kMinComputeCapability) {
-    return Unsupported("--device cuda:{} is {} (sm_{}), expected sm_{} or newer", options.device,
-                       device.name, device.compute_capability, kMinComputeCapability);
-  }
-  if (options.cache_type == CacheType::kQ8_0) {
-    return Unsupported("a q8_0 KV cache is for the CPU; with --device cuda use f16, bf16 or f32");
-  }
-  const int32_t head_dim = model.config().head_dim;
-  if (head_dim % 16 != 0 || head_dim > kMaxHeadDim) {
-    return Unsupported("{}: head_dim is {}, with --device cuda expected a multiple of 16 up to {}",
-                       model.path(), head_dim, kMaxHeadDim);
-  }
-  return OkStatus();
-}
-
 }  // namespace
-
-int64_t CudaKvPageBytes(const ModelConfig& config, CacheType cache_type) {
-  return config.num_layers * KvShape(config, cache_type).page_bytes;
-}
-
-int64_t CudaIndexPageBytes(const ModelConfig& config, int32_t num_index_layers,
-                           int32_t index_bits) {
-  if (num_index_layers == 0) return 0;
-  return num_index_layers * DeviceIndexPageBytes(config.num_kv_heads, config.head_dim, index_bits);
-}
-
-Result<int64_t> CudaMemoryForCache(const Model& model, const CudaExecutorOptions& options) {
-  TIDAL_RETURN_IF_ERROR(CheckDevice(model, options));
-  TIDAL_RETURN_IF_CUDA_ERROR(cudaSetDevice(options.device));
-  size_t free_bytes = 0;
-  size_t total_bytes = 0;
-  TIDAL_RETURN_IF_CUDA_ERROR(cudaMemGetInfo(&free_bytes, &total_bytes));
-  const ModelConfig& config = model.config();
-  int64_t weights = 0;
-  model.ForEachWeight([&](const TensorView& view) {
-    weights += view.rows == 1 ? view.cols * 4 : DeviceMatrixBytes(view.dtype, view.rows, view.cols);
-  });
-  const int64_t rows = std::max(options.max_batch_tokens, kMaxLogitRows);
-  const int64_t activations = rows * ActivationFloats(config) * 4;
-  const int64_t logits = kMaxLogitRows * int64_t{config.vocab_size} * 4;
-  // A widened matrix and 16-bit rows.
-  const int64_t scratch = SizesOf(model.weights()).max_elems * 4;
-  return static_cast<int64_t>(free_bytes) - weights - activations - logits - scratch -
-         kMemoryReserveBytes;
-}
 
 Result<std::unique_ptr<Executor>> CreateCudaExecutor(const Model& model,
                                                      const CudaExecutorOptions& options,
                                                      const std::function<void(double)>& progress) {
-  TIDAL_RETURN_IF_ERROR(CheckDevice(model, options));
+  TIDAL_RETURN_IF_ERROR(CheckCudaDevice(model, options));
   auto executor = std::make_unique<CudaExecutor>(model, options);
   TIDAL_RETURN_IF_ERROR(executor->Allocate(model, progress));
   return std::unique_ptr<Executor>(std::move(executor));
