@@ -103,8 +103,12 @@ Result<int> BenchCommand::Run(const Console& console) {
   machine.cores = UsableCores();
   machine.threads = engine->num_threads();
   machine.isa = NameOf(engine->isa());
-  TIDAL_ASSIGN_OR_RETURN(machine.read_gbps,
-                         MeasureReadGbps(ReadBufferBytes(), engine->num_threads()));
+  machine.device = engine->device_name();
+  // The memory of this machine limits nothing that runs on another.
+  if (machine.device.empty()) {
+    TIDAL_ASSIGN_OR_RETURN(machine.read_gbps,
+                           MeasureReadGbps(ReadBufferBytes(), engine->num_threads()));
+  }
   const InterruptScope interrupt;
   const Result<std::vector<BenchRow>> rows = RunBench(console, engine, settings_, interrupt);
   if (!rows.ok()) {

@@ -59,6 +59,9 @@ std::string Shortened(const std::string& text, size_t width) {
   return text.size() <= width ? text : text.substr(0, width - 3) + "...";
 }
 
+// A device runs a step without stopping to look at the clock.
+bool TimesAttention(const BenchMachine& machine) { return machine.device.empty(); }
+
 // Wide enough for every plan's text, within reason.
 size_t PlanWidth(const std::vector<BenchRow>& rows) {
   constexpr size_t kLeast = 10;
@@ -75,12 +78,16 @@ void AppendSpeeds(const BenchMachine& machine, const std::vector<BenchRow>& rows
                         "MB/token", "GB/s", "limit");
   for (const BenchRow& row : rows) {
     const Figures figures = FiguresOf(row);
-    *table += fmt::format(
-        "{:<7} {:>6}  {:<{}} {:>9.1f} {:>18} {:>9.3f} {:>8.3f} {:>9.1f} {:>6.1f} {:>5.0f}%\n",
-        row.test, row.depth, Shortened(row.plan.text, width), width, figures.median,
-        fmt::format("{:.1f} .. {:.1f}", figures.min, figures.max), figures.ms_per_token,
-        figures.attention_ms, figures.bytes_per_token / 1e6, figures.gbps,
-        machine.read_gbps > 0 ? 100 * figures.gbps / machine.read_gbps : 0);
+    const std::string share = machine.read_gbps > 0
+                                  ? fmt::format("{:.0f}%", 100 * figures.gbps / machine.read_gbps)
+                                  : "-";
+    const std::string attention =
+        TimesAttention(machine) ? fmt::format("{:.3f}", figures.attention_ms) : "-";
+    *table +=
+        fmt::format("{:<7} {:>6}  {:<{}} {:>9.1f} {:>18} {:>9.3f} {:>8} {:>9.1f} {:>6.1f} {:>6}\n",
+                    row.test, row.depth, Shortened(row.plan.text, width), width, figures.median,
+                    fmt::format("{:.1f} .. {:.1f}", figures.min, figures.max), figures.ms_per_token,
+                    attention, figures.bytes_per_token / 1e6, figures.gbps, share);
   }
   *table +=
       "\ntokens/s is the median of the repetitions; attn ms is what of ms/token went into reading "
@@ -132,6 +139,7 @@ std::string CpuName() {
 }
 
 Json BenchJson(const BenchMachine& machine, const std::vector<BenchRow>& rows) {
+  const Json read_gbps = machine.read_gbps > 0 ? Json(Rounded(machine.read_gbps, 3)) : Json();
   Json list = Json::array();
   for (const BenchRow& row : rows) {
     const Figures figures = FiguresOf(row);
@@ -155,29 +163,32 @@ Json BenchJson(const BenchMachine& machine, const std::vector<BenchRow>& rows) {
                       {"gather", Rounded(figures.gather_bytes, 0)},
                       {"full", Rounded(figures.full_bytes, 0)}}},
                     {"gbps", Rounded(figures.gbps, 3)},
-                    {"read_gbps_limit", Rounded(machine.read_gbps, 3)},
-                    {"attention_ms",
-                     {{"scan", Rounded(parts.scan_ms, 6)},
-                      {"merge", Rounded(parts.merge_ms, 6)},
-                      {"top_k", Rounded(parts.top_k_ms, 6)},
-                      {"gather", Rounded(parts.gather_ms, 6)},
-                      {"full", Rounded(parts.full_ms, 6)}}},
-                    {"attention_ms_by_role", std::move(by_role)}});
+                    {"read_gbps_limit", read_gbps}});
+    if (!TimesAttention(machine)) continue;
+    list.back()["attention_ms"] = {{"scan", Rounded(parts.scan_ms, 6)},
+                                   {"merge", Rounded(parts.merge_ms, 6)},
+                                   {"top_k", Rounded(parts.top_k_ms, 6)},
+                                   {"gather", Rounded(parts.gather_ms, 6)},
+                                   {"full", Rounded(parts.full_ms, 6)}};
+    list.back()["attention_ms_by_role"] = std::move(by_role);
   }
   return {{"machine",
            {{"cpu", machine.cpu},
             {"cores", machine.cores},
             {"threads", machine.threads},
             {"isa", machine.isa},
-            {"read_gbps", Rounded(machine.read_gbps, 3)}}},
+            {"device", machine.device.empty() ? "cpu" : machine.device},
+            {"read_gbps", read_gbps}}},
           {"rows", std::move(list)}};
 }
 
 std::string BenchTable(const BenchMachine& machine, const std::string& model,
                        const std::vector<BenchRow>& rows) {
   std::string table =
-      fmt::format("{}\n{}: {} cores, {} threads, {}, reads {:.1f} GB/s\n\n", model, machine.cpu,
-                  machine.cores, machine.threads, machine.isa, machine.read_gbps);
+      machine.device.empty()
+          ? fmt::format("{}\n{}: {} cores, {} threads, {}, reads {:.1f} GB/s\n\n", model,
+                        machine.cpu, machine.cores, machine.threads, machine.isa, machine.read_gbps)
+          : fmt::format("{}\n{}\n\n", model, machine.device);
   const size_t width = PlanWidth(rows);
   AppendSpeeds(machine, rows, width, &table);
   // Prefill is full whatever the plan says.
@@ -186,7 +197,7 @@ std::string BenchTable(const BenchMachine& machine, const std::string& model,
                [](const BenchRow& row) { return row.test.starts_with("tg"); });
   const bool any_sparse = std::any_of(decoded.begin(), decoded.end(),
                                       [](const BenchRow& row) { return !row.plan.plan.is_full(); });
-  if (any_sparse) AppendAttention(decoded, width, &table);
+  if (any_sparse && TimesAttention(machine)) AppendAttention(decoded, width, &table);
   return table;
 }
 

@@ -16,7 +16,8 @@ struct BenchMachine {
   int cores = 0;    // that this process may use
   int threads = 0;
   std::string isa;
-  double read_gbps = 0;  // measured: the limit of the tests
+  std::string device;    // the name of the device that runs the model; empty: the CPU
+  double read_gbps = 0;  // measured: the limit of the tests; 0: unknown
 };
 
 // The processor's name as the system knows it, "unknown" where it does not.

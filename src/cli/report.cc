@@ -120,8 +120,11 @@ std::string StatsTable(const RunStats& stats) {
   };
   row("model", fmt::format("{}, {}, {:.4g} M parameters", name, config.architecture,
                            static_cast<double>(engine.model().num_parameters()) / 1e6));
-  row("plan", fmt::format("{}; {} threads, {}, seed {}", stats.plan.ToString(),
-                          engine.num_threads(), NameOf(engine.isa()), stats.seed));
+  const std::string where =
+      engine.device_name().empty()
+          ? fmt::format("{} threads, {}", engine.num_threads(), NameOf(engine.isa()))
+          : engine.device_name();
+  row("plan", fmt::format("{}; {}, seed {}", stats.plan.ToString(), where, stats.seed));
   row("load", fmt::format("{:>22.1f} ms", stats.load_ms));
   const int32_t computed = timings.prompt_tokens - timings.reused_tokens;
   std::string prompt = fmt::format("{:>6} tokens in {:>9.1f} ms  {:>8.1f} tokens/s", computed,

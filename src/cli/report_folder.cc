@@ -48,8 +48,9 @@ Result<ReportRun> DescribeRun(const std::string& command_line, const Engine& eng
   run.command = command_line;
   run.version = TIDAL_VERSION;
   run.model = BaseName(options.model_path);
-  run.cpu = CpuName();
-  run.isa = NameOf(engine.isa());
+  const bool on_cpu = engine.device_name().empty();
+  run.cpu = on_cpu ? CpuName() : engine.device_name();
+  run.isa = on_cpu ? NameOf(engine.isa()) : "cuda";
   run.threads = engine.num_threads();
   run.cache = fmt::format("{}/{}", NameOf(options.k_cache_type), NameOf(options.v_cache_type));
   run.started = UtcTime(started);

@@ -52,6 +52,7 @@ Status Engine::Impl::MakeExecutor(const std::function<void(double)>& progress) {
   TIDAL_ASSIGN_OR_RETURN(const int32_t num_pages, ChooseNumPages(options, *model, key_index));
   const auto max_batch_tokens = static_cast<int32_t>(std::min<int64_t>(
       options.max_batch_tokens, int64_t{options.ctx_size} * options.max_sequences));
+  TIDAL_ASSIGN_OR_RETURN(device_name, DeviceName(options.device));
   TIDAL_ASSIGN_OR_RETURN(
       executor, CreateExecutor(options, *model, key_index, num_pages, max_batch_tokens, progress));
   transformer.emplace(executor.get(), model->config().num_layers, model->config().vocab_size,
@@ -102,6 +103,7 @@ const Tokenizer& Engine::tokenizer() const { return *impl_->tokenizer; }
 int32_t Engine::ctx_size() const { return impl_->options.ctx_size; }
 int32_t Engine::num_threads() const { return impl_->options.num_threads; }
 Isa Engine::isa() const { return impl_->options.isa; }
+const std::string& Engine::device_name() const { return impl_->device_name; }
 
 MemoryUse Engine::memory() const {
   const ExecutorMemory memory = impl_->executor->memory();

@@ -146,6 +146,8 @@ class Engine {
   int32_t ctx_size() const;
   int32_t num_threads() const;
   Isa isa() const;  // the one in use, never kAuto
+  // The name of the device that runs the model, as its driver has it; empty: the CPU.
+  const std::string& device_name() const;
   MemoryUse memory() const;
   // The file of calibrated plans that was read beside the model, or "the built-in calibration of
   // NAME"; empty: there is neither.

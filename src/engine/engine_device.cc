@@ -53,8 +53,10 @@ Result<CudaExecutorOptions> CudaOptions(const EngineOptions& options, const KeyI
 
 }  // namespace
 
-Status CheckDevice(const std::string& device) {
-  if (device == kCpu) return OkStatus();
+Status CheckDevice(const std::string& device) { return DeviceName(device).status(); }
+
+Result<std::string> DeviceName(const std::string& device) {
+  if (device == kCpu) return std::string();
   if (!IsCuda(device))
     return InvalidArgument("--device is \"{}\", expected cpu, cuda or cuda:N", device);
   const auto devices = ListCudaDevices();
@@ -64,7 +66,7 @@ Status CheckDevice(const std::string& device) {
     return InvalidArgument("--device is {}, but this machine has {} CUDA devices", device,
                            devices->size());
   }
-  return OkStatus();
+  return (*devices)[index].name;
 }
 
 Result<CacheRoom> MeasureRoom(const EngineOptions& options, const Model& model,

@@ -18,6 +18,9 @@ namespace tidal {
 // kInvalidArgument for a --device that is none, kUnsupported for one that this build or machine has
 // not.
 Status CheckDevice(const std::string& device);
+// The driver's name for a device that CheckDevice accepts; empty for the CPU. Errors as
+// CheckDevice.
+Result<std::string> DeviceName(const std::string& device);
 
 // What a cache can have of the device's memory.
 struct CacheRoom {

@@ -59,6 +59,7 @@ struct Engine::Impl {
   std::optional<Model> model;
   std::unique_ptr<Tokenizer> tokenizer;
   std::optional<Sidecar> sidecar;
+  std::string device_name;   // empty: the CPU
   std::string sidecar_name;  // empty: none
   KeyIndexChoice key_index;
   bool told_of_missing_index = false;

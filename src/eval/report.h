@@ -23,7 +23,7 @@ struct ReportRun {
   std::string model;       // its file, for people
   std::string model_hash;  // ModelHash
   std::string cpu;         // the processor's name, or the device's
-  std::string isa;
+  std::string isa;         // "cuda" on a device
   int32_t threads = 0;
   std::string cache;    // types of K and V: "f16/f16"
   std::string started;  // "2026-11-24T13:00:00Z"
