@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "eval/reference_row.h"
 #include "eval/window.h"
 
 namespace tidal {
@@ -19,9 +20,10 @@ constexpr size_t kChunk = 64;
 // One plan that writes after a window, and full attention that reads what it wrote.
 class Writer {
  public:
-  Writer(Engine* engine, ScopedSequence writing, ScopedSequence reading,
+  Writer(Engine* engine, ThreadPool* pool, ScopedSequence writing, ScopedSequence reading,
          std::vector<TokenId> prompt)
       : engine_(engine),
+        pool_(pool),
         writing_(std::move(writing)),
         reading_(std::move(reading)),
         prefill_(static_cast<int32_t>(prompt.size())),
@@ -82,13 +84,14 @@ class Writer {
  private:
   void Compare(int32_t pos, std::span<const float> full) {
     TIDAL_CHECK(pos == next_pos_ && !waiting_.empty(), "row {} read, {} expected", pos, next_pos_);
-    const std::vector<float>& written = waiting_.front();
-    text_.kl.push_back(static_cast<float>(ReferenceRow(full).KlTo(written, LogSumExp(written))));
+    const ComparedRow written = ReferenceRow(full, pool_).Compare(waiting_.front(), pool_);
+    text_.kl.push_back(static_cast<float>(written.kl));
     waiting_.pop_front();
     ++next_pos_;
   }
 
   Engine* engine_;
+  ThreadPool* pool_;
   ScopedSequence writing_;
   ScopedSequence reading_;
   RequestId writing_id_ = 0;
@@ -131,8 +134,8 @@ Status RunWindow(Engine* engine, const FreeRunRequest& request, std::span<const 
   for (const EvalPlan& plan : request.plans) {
     TIDAL_ASSIGN_OR_RETURN(ScopedSequence writing, window.Fork());
     TIDAL_ASSIGN_OR_RETURN(ScopedSequence reading, window.Fork());
-    writers.push_back(
-        std::make_unique<Writer>(engine, std::move(writing), std::move(reading), prompt));
+    writers.push_back(std::make_unique<Writer>(engine, window.pool(), std::move(writing),
+                                               std::move(reading), prompt));
     TIDAL_RETURN_IF_ERROR(writers.back()->Start(plan.plan, request));
   }
   TIDAL_RETURN_IF_ERROR(RunWriters(engine, writers, request, hooks));

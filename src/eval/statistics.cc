@@ -11,11 +11,7 @@
 namespace tidal {
 namespace {
 
-constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-
-// A NaN, which no model should give, counts as a token that cannot come.
-float Usable(float logit) { return logit > kMinusInfinity ? logit : kMinusInfinity; }
 
 // SplitMix64: small, and the same everywhere, which the library's distributions are not.
 class Draws {
@@ -37,52 +33,6 @@ class Draws {
 };
 
 }  // namespace
-
-int32_t ArgMax(std::span<const float> logits) {
-  size_t best = 0;
-  for (size_t i = 1; i < logits.size(); ++i)
-    if (Usable(logits[i]) > Usable(logits[best])) best = i;
-  return static_cast<int32_t>(best);
-}
-
-double LogSumExp(std::span<const float> logits) {
-  const float largest = Usable(logits[static_cast<size_t>(ArgMax(logits))]);
-  if (!std::isfinite(largest)) return static_cast<double>(largest);
-  double sum = 0;
-  for (const float logit : logits) sum += static_cast<double>(std::exp(Usable(logit) - largest));
-  return static_cast<double>(largest) + std::log(sum);
-}
-
-void ReferenceRow::Set(std::span<const float> logits) {
-  logits_.assign(logits.begin(), logits.end());
-  best_ = ArgMax(logits);
-  log_sum_exp_ = LogSumExp(logits);
-  probs_.resize(logits.size());
-  for (size_t i = 0; i < logits.size(); ++i)
-    probs_[i] = std::exp(Usable(logits[i]) - static_cast<float>(log_sum_exp_));
-  mean_logit_ = MeanOf(logits);
-}
-
-double ReferenceRow::MeanOf(std::span<const float> logits) const {
-  double sum = 0;
-  for (size_t i = 0; i < probs_.size(); ++i) {
-    const auto prob = static_cast<double>(probs_[i]);
-    if (prob > 0) sum += prob * static_cast<double>(Usable(logits[i]));
-  }
-  return sum;
-}
-
-double ReferenceRow::Logprob(int32_t token) const {
-  return static_cast<double>(Usable(logits_[static_cast<size_t>(token)])) - log_sum_exp_;
-}
-
-double ReferenceRow::KlTo(std::span<const float> other, double other_log_sum_exp) const {
-  TIDAL_CHECK(other.size() == logits_.size(), "rows of {} and {} logits", logits_.size(),
-              other.size());
-  // Sum of p (log p - log q), where log p is logit - log_sum_exp. Equal logits give equal sums, so
-  // exactly 0.
-  return std::max(0.0, (mean_logit_ - MeanOf(other)) + (other_log_sum_exp - log_sum_exp_));
-}
 
 double Quantile(std::vector<double>* values, double q) {
   TIDAL_CHECK(!values->empty() && q >= 0 && q <= 1, "quantile {} of {} values", q, values->size());

@@ -1,4 +1,4 @@
-// Statistics of evaluations: KL between rows of logits, intervals by bootstrap, ROC curves.
+// Statistics of evaluations: quantiles, intervals by bootstrap, ROC curves.
 // Deterministic: the same numbers and seed give the same result on every machine.
 #ifndef TIDAL_EVAL_STATISTICS_H_
 #define TIDAL_EVAL_STATISTICS_H_
@@ -17,37 +17,6 @@ struct Estimate {
   double low = 0;
   double high = 0;
 };
-
-// One row of logits as a distribution, kept to compare others with.
-class ReferenceRow {
- public:
-  ReferenceRow() = default;
-  explicit ReferenceRow(std::span<const float> logits) { Set(logits); }
-  void Set(std::span<const float> logits);
-
-  // KL(this || other) in nats over the whole vocabulary, at least 0 and exactly 0 for equal logits.
-  // Infinite where `other` excludes (logit -inf or NaN) what this does not. REQUIRES: the same
-  // vocabulary.
-  double KlTo(std::span<const float> other, double other_log_sum_exp) const;
-  double Logprob(int32_t token) const;
-  int32_t best() const { return best_; }  // the first of the likeliest tokens
-  double log_sum_exp() const { return log_sum_exp_; }
-
- private:
-  // The mean of a row's logits under these probabilities.
-  double MeanOf(std::span<const float> logits) const;
-
-  std::vector<float> logits_;
-  std::vector<float> probs_;
-  double log_sum_exp_ = 0;
-  double mean_logit_ = 0;  // of its own logits
-  int32_t best_ = 0;
-};
-
-// log(sum(exp(logits))); NaN counts as minus infinity.
-double LogSumExp(std::span<const float> logits);
-// The first of the largest.
-int32_t ArgMax(std::span<const float> logits);
 
 // The q-quantile (0 <= q <= 1) with linear interpolation between order statistics. REQUIRES: not
 // empty. Reorders `values`.

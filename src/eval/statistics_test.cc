@@ -11,63 +11,6 @@
 namespace tidal {
 namespace {
 
-// Plain double precision.
-std::vector<double> Softmax(const std::vector<float>& logits) {
-  std::vector<double> probs;
-  for (const float logit : logits) probs.push_back(std::exp(static_cast<double>(logit)));
-  const double sum = std::accumulate(probs.begin(), probs.end(), 0.0);
-  for (double& prob : probs) prob /= sum;
-  return probs;
-}
-
-double Kl(const std::vector<float>& a, const std::vector<float>& b) {
-  const auto p = Softmax(a);
-  const auto q = Softmax(b);
-  double kl = 0;
-  for (size_t i = 0; i < p.size(); ++i) kl += p[i] * std::log(p[i] / q[i]);
-  return kl;
-}
-
-double KlBetween(const std::vector<float>& a, const std::vector<float>& b) {
-  return ReferenceRow(a).KlTo(b, LogSumExp(b));
-}
-
-TEST(ReferenceRow, HandCases) {
-  const float ln3 = std::log(3.0F);
-  // (3/4, 1/4) against (1/2, 1/2): 3/4 ln(3/2) + 1/4 ln(1/2).
-  EXPECT_NEAR(KlBetween({ln3, 0}, {0, 0}), 0.75 * std::log(1.5) + 0.25 * std::log(0.5), 1e-7);
-  EXPECT_NEAR(KlBetween({0, 0}, {ln3, 0}), 0.5 * std::log(2.0 / 3) + 0.5 * std::log(2.0), 1e-7);
-  // A shift of all logits is the same distribution.
-  EXPECT_NEAR(KlBetween({1, 2, 3}, {101, 102, 103}), 0, 1e-5) << "float32 rounding of 100";
-  EXPECT_NEAR(ReferenceRow(std::vector<float>{ln3, 0}).Logprob(0), std::log(0.75), 1e-7);
-}
-
-TEST(ReferenceRow, RandomRowsAgreeWithDoublePrecision) {
-  std::mt19937 random(1);
-  std::normal_distribution<float> normal(0, 4);
-  for (int i = 0; i < 20; ++i) {
-    std::vector<float> a(3000);
-    for (float& logit : a) logit = normal(random);
-    std::vector<float> b = a;
-    for (float& logit : b) logit += 0.05F * normal(random);
-    const double expected = Kl(a, b);
-    // Probabilities are float32, which leaves 1e-7 of differences of about a unit.
-    EXPECT_NEAR(KlBetween(a, b), expected, 1e-6 + 1e-5 * expected);
-    EXPECT_EQ(KlBetween(a, a), 0) << "exactly";
-    EXPECT_EQ(ReferenceRow(a).best(), std::max_element(a.begin(), a.end()) - a.begin());
-  }
-}
-
-TEST(ReferenceRow, TokensThatCannotCome) {
-  const float never = -std::numeric_limits<float>::infinity();
-  EXPECT_EQ(KlBetween({0, never}, {0, never}), 0);
-  EXPECT_NEAR(KlBetween({0, never}, {0, 0}), std::log(2.0), 1e-7);
-  EXPECT_EQ(KlBetween({0, 0}, {0, never}), std::numeric_limits<double>::infinity());
-  const float nan = std::numeric_limits<float>::quiet_NaN();
-  EXPECT_EQ(KlBetween({0, nan}, {0, never}), 0);
-  EXPECT_EQ(ArgMax(std::vector<float>{nan, 1, 1}), 1) << "the first of the largest";
-}
-
 TEST(Quantile, InterpolatesBetweenOrderStatistics) {
   std::vector<double> values = {5, 1, 3, 2, 4};
   EXPECT_EQ(Quantile(&values, 0), 1);

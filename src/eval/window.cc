@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/math.h"
+#include "eval/reference_row.h"
 #include "eval/statistics.h"
 #include "kv/page_pool.h"
 
@@ -18,8 +19,9 @@ namespace {
 class RowComparison {
  public:
   // `tokens` begins with the token of the first row; row i foresees tokens[i + 1].
-  RowComparison(size_t num_plans, int32_t first_pos, std::span<const TokenId> tokens)
-      : first_pos_(first_pos), tokens_(tokens), seen_(num_plans, 0) {
+  RowComparison(size_t num_plans, int32_t first_pos, std::span<const TokenId> tokens,
+                ThreadPool* pool)
+      : first_pos_(first_pos), tokens_(tokens), pool_(pool), seen_(num_plans, 0) {
     result_.full_nats.resize(tokens.size() - 1);
     result_.plans.assign(num_plans, std::vector<TokenLoss>(tokens.size() - 1));
     result_.attention.resize(num_plans);
@@ -28,8 +30,10 @@ class RowComparison {
   void TakeFull(int32_t pos, std::span<const float> logits) {
     const size_t row = RowAt(pos);
     TIDAL_CHECK(row == num_dropped_ + waiting_.size(), "row {} of full attention came twice", row);
-    waiting_.emplace_back(logits);
-    result_.full_nats[row] = static_cast<float>(-waiting_.back().Logprob(tokens_[row + 1]));
+    ReferenceRow reference(logits, pool_);
+    const double logprob = Logprob(logits, tokens_[row + 1], reference.log_sum_exp());
+    waiting_.push_back({std::move(reference), logprob});
+    result_.full_nats[row] = static_cast<float>(-logprob);
     DropSeen();
   }
 
@@ -37,14 +41,13 @@ class RowComparison {
     const size_t row = RowAt(pos);
     TIDAL_CHECK(row >= num_dropped_ && row < num_dropped_ + waiting_.size(),
                 "row {} before that of full attention", row);
-    const ReferenceRow& full = waiting_[row - num_dropped_];
-    const double log_sum_exp = LogSumExp(logits);
-    const auto next = static_cast<size_t>(tokens_[row + 1]);
+    const FullRow& full = waiting_[row - num_dropped_];
+    const ComparedRow compared = full.row.Compare(logits, pool_);
     TokenLoss& loss = result_.plans[plan][row];
-    loss.kl = static_cast<float>(full.KlTo(logits, log_sum_exp));
-    loss.extra_nats = static_cast<float>(full.Logprob(tokens_[row + 1]) -
-                                         (static_cast<double>(logits[next]) - log_sum_exp));
-    loss.agrees = ArgMax(logits) == full.best();
+    loss.kl = static_cast<float>(compared.kl);
+    loss.extra_nats = static_cast<float>(full.next_logprob -
+                                         Logprob(logits, tokens_[row + 1], compared.log_sum_exp));
+    loss.agrees = compared.best == full.row.best();
     seen_[plan] = row + 1;
     DropSeen();
   }
@@ -56,6 +59,11 @@ class RowComparison {
   DecodedWindow Take() { return std::move(result_); }
 
  private:
+  struct FullRow {
+    ReferenceRow row;
+    double next_logprob = 0;  // of the text's next token
+  };
+
   size_t RowAt(int32_t pos) const { return static_cast<size_t>(pos - first_pos_); }
   void DropSeen() {
     const size_t all = seen_.empty() ? num_dropped_ + waiting_.size()
@@ -65,8 +73,9 @@ class RowComparison {
 
   int32_t first_pos_;
   std::span<const TokenId> tokens_;
-  std::vector<size_t> seen_;          // rows of each plan so far
-  std::deque<ReferenceRow> waiting_;  // full rows from num_dropped_ on
+  ThreadPool* pool_;
+  std::vector<size_t> seen_;     // rows of each plan so far
+  std::deque<FullRow> waiting_;  // full rows from num_dropped_ on
   size_t num_dropped_ = 0;
   DecodedWindow result_;
 };
@@ -96,6 +105,14 @@ Status RunSteps(Engine* engine, const EvalHooks& hooks,
   return OkStatus();
 }
 
+Window::Window(Engine* engine, ScopedSequence base, std::span<const TokenId> tokens,
+               int32_t prefill)
+    : engine_(engine),
+      pool_(std::make_unique<ThreadPool>(engine->num_threads())),
+      base_(std::move(base)),
+      tokens_(tokens),
+      prefill_(prefill) {}
+
 Result<Window> Window::Open(Engine* engine, std::span<const TokenId> tokens, int32_t prefill,
                             const EvalHooks& hooks) {
   TIDAL_CHECK(static_cast<int64_t>(tokens.size()) >= int64_t{prefill} + 3,
@@ -120,7 +137,8 @@ Result<ScopedSequence> Window::Fork() const {
 
 Result<DecodedWindow> Window::Decode(std::span<const AttentionPlan> plans,
                                      const EvalHooks& hooks) const {
-  RowComparison comparison(plans.size(), prefill_, tokens_.subspan(static_cast<size_t>(prefill_)));
+  RowComparison comparison(plans.size(), prefill_, tokens_.subspan(static_cast<size_t>(prefill_)),
+                           pool());
   std::vector<ScopedSequence> forks;
   std::vector<RequestId> ids;
   // Full attention comes first, so that its row is there when a plan's is compared with it.

@@ -5,10 +5,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "base/status.h"
+#include "base/thread_pool.h"
 #include "engine/engine.h"
 #include "eval/eval_hooks.h"
 
@@ -67,6 +69,8 @@ class Window {
                              const EvalHooks& hooks);
 
   int32_t prefill() const { return prefill_; }
+  // For what is done with rows of logits; as many threads as the engine has.
+  ThreadPool* pool() const { return pool_.get(); }
   int32_t decode() const { return static_cast<int32_t>(tokens_.size()) - prefill_ - 1; }
 
   // A sequence that begins with the window's prefill. kOutOfMemory where no more can be opened.
@@ -89,12 +93,12 @@ class Window {
   static int64_t ForkTokens(int32_t num_forks, int32_t prefill, int32_t decode);
 
  private:
-  Window(Engine* engine, ScopedSequence base, std::span<const TokenId> tokens, int32_t prefill)
-      : engine_(engine), base_(std::move(base)), tokens_(tokens), prefill_(prefill) {}
+  Window(Engine* engine, ScopedSequence base, std::span<const TokenId> tokens, int32_t prefill);
 
   Request Generation(const AttentionPlan& plan, int32_t max_tokens) const;
 
   Engine* engine_;
+  std::unique_ptr<ThreadPool> pool_;  // compares rows
   ScopedSequence base_;
   std::span<const TokenId> tokens_;
   int32_t prefill_;
