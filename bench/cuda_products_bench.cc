@@ -10,10 +10,11 @@
 #include <vector>
 
 #include "base/stopwatch.h"
+#include "cuda/cuda_devices.h"
 #include "cuda/cuda_status.h"
 #include "cuda/device_buffer.h"
 #include "cuda/products.h"
-#include "cuda_read_limit.h"
+#include "fill_random.h"
 #include "quant/dtype.h"
 
 namespace tidal {
@@ -200,16 +201,6 @@ double TimeGraph(cudaStream_t stream, const std::function<void()>& enqueue) {
   return times[times.size() / 2];
 }
 
-double ReadLimit(cudaStream_t stream) {
-  constexpr int64_t kBytes = int64_t{8} << 30;
-  const DeviceBuffer data = OrExit(DeviceBuffer::Create(kBytes, "the read limit"));
-  const DeviceBuffer sum = OrExit(DeviceBuffer::Create(4, "the read limit"));
-  OrExit(FillRandom(data.as<uint8_t>(), kBytes, 5, stream));
-  const double us = TimeGraph(
-      stream, [&] { OrExit(SumWords(data.as<uint8_t>(), kBytes, sum.as<uint32_t>(), stream)); });
-  return kBytes / us / 1e3;
-}
-
 void Report(const char* what, Step* step, int calls, double limit, cudaStream_t stream,
             const std::function<void()>& enqueue) {
   step->ResetBytes();
@@ -249,7 +240,7 @@ DType ParseType(const std::string& text) {
 int Main(int argc, char** argv) {
   cudaStream_t stream = nullptr;
   OrExit(cudaStreamCreate(&stream));
-  const double limit = ReadLimit(stream);
+  const double limit = OrExit(MeasureCudaReadGbps(0));
   printf("read limit %.1f GB/s\n", limit);
   const DType dtype = argc > 2 ? ParseType(argv[2]) : DType::kBF16;
   const int64_t rows = argc > 3 ? atoi(argv[3]) : 1;

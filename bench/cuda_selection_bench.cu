@@ -16,7 +16,7 @@
 
 #include "cuda/key_index.h"
 #include "cuda/selection_params.h"
-#include "cuda_read_limit.h"
+#include "cuda/sum_words.h"
 
 namespace tidal {
 namespace {

@@ -21,6 +21,11 @@ struct CudaDevice {
 // build has no CUDA, or there is no driver or no device (with the driver's own words).
 Result<std::vector<CudaDevice>> ListCudaDevices();
 
+// GB/s (1e9 bytes) of summing up to 8 GiB of the device's memory, the best of several passes; takes
+// some ten milliseconds. REQUIRES: a device of the list. Errors: kOutOfMemory where less than 1 GiB
+// is free, those of the device.
+Result<double> MeasureCudaReadGbps(int32_t device);
+
 }  // namespace tidal
 
 #endif  // TIDAL_CUDA_CUDA_DEVICES_H_

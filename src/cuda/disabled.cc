@@ -11,6 +11,7 @@ Status NoCuda() {
 }  // namespace
 
 Result<std::vector<CudaDevice>> ListCudaDevices() { return NoCuda(); }
+Result<double> MeasureCudaReadGbps(int32_t) { return NoCuda(); }
 
 int64_t CudaKvPageBytes(const ModelConfig&, CacheType) { return 0; }
 int64_t CudaIndexPageBytes(const ModelConfig&, int32_t, int32_t) { return 0; }

@@ -69,6 +69,10 @@ Result<std::string> DeviceName(const std::string& device) {
   return (*devices)[index].name;
 }
 
+Result<double> MeasureDeviceReadGbps(const std::string& device) {
+  return MeasureCudaReadGbps(CudaIndexOf(device));
+}
+
 Result<CacheRoom> MeasureRoom(const EngineOptions& options, const Model& model,
                               const KeyIndexChoice& index) {
   CacheRoom room;

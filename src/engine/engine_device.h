@@ -22,6 +22,10 @@ Status CheckDevice(const std::string& device);
 // CheckDevice.
 Result<std::string> DeviceName(const std::string& device);
 
+// GB/s at which a device other than the CPU reads its memory; needs some that is free. REQUIRES:
+// CheckDevice accepts it. Errors: as MeasureCudaReadGbps.
+Result<double> MeasureDeviceReadGbps(const std::string& device);
+
 // What a cache can have of the device's memory.
 struct CacheRoom {
   int64_t kv_page_bytes = 0;
