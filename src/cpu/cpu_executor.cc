@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/arg_max.h"
 #include "base/check.h"
 #include "base/math.h"
 #include "base/stopwatch.h"
@@ -55,6 +56,7 @@ class CpuExecutor : public Executor {
   void AttentionOutput(int32_t layer) override;
   void FeedForward(int32_t layer) override;
   Status Logits(std::span<const int32_t> rows, float* logits) override;
+  Status BestTokens(std::span<const int32_t> rows, float* scratch, int32_t* tokens) override;
   Status EndStep() override { return status_; }
 
   std::span<const RowReport> reports() const override { return reports_; }
@@ -539,6 +541,16 @@ Status CpuExecutor::Logits(std::span<const int32_t> rows, float* logits) {
   });
   const MatMulJob job{.weight = &weights_.output, .out = logits, .out_stride = config_.vocab_size};
   Multiply(act_.normed, model_dim, num_rows, {&job, 1});
+  return OkStatus();
+}
+
+Status CpuExecutor::BestTokens(std::span<const int32_t> rows, float* scratch, int32_t* tokens) {
+  TIDAL_RETURN_IF_ERROR(Logits(rows, scratch));
+  const auto vocab_size = static_cast<size_t>(config_.vocab_size);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const int64_t best = ArgMax({scratch + i * vocab_size, vocab_size});
+    tokens[i] = static_cast<int32_t>(std::max<int64_t>(best, 0));
+  }
   return OkStatus();
 }
 

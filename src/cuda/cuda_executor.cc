@@ -13,6 +13,7 @@
 #include "base/math.h"
 #include "cuda/attention.h"
 #include "cuda/cuda_activations.h"
+#include "cuda/cuda_cache.h"
 #include "cuda/cuda_limits.h"
 #include "cuda/cuda_status.h"
 #include "cuda/cuda_weights.h"
@@ -23,6 +24,7 @@
 #include "cuda/selection.h"
 #include "cuda/step_graphs.h"
 #include "cuda/step_tables.h"
+#include "cuda/step_timer.h"
 #include "cuda/step_upload.h"
 
 namespace tidal {
@@ -35,7 +37,7 @@ constexpr float kUnknown = std::numeric_limits<float>::quiet_NaN();
 class CudaExecutor : public Executor {
  public:
   CudaExecutor(const Model& model, const CudaExecutorOptions& options)
-      : config_(model.config()), options_(options), kv_(KvShape(config_, options.cache_type)) {}
+      : config_(model.config()), options_(options) {}
   ~CudaExecutor() override {
     if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
   }
@@ -50,16 +52,22 @@ class CudaExecutor : public Executor {
   void AttentionOutput(int32_t layer) override;
   void FeedForward(int32_t layer) override;
   Status Logits(std::span<const int32_t> rows, float* logits) override;
+  Status BestTokens(std::span<const int32_t> rows, float* scratch, int32_t* tokens) override;
   Status EndStep() override;
 
   std::span<const RowReport> reports() const override { return reports_; }
   Status PreparePlan(int32_t state, const AttentionPlan& plan) override;
+  PageFormat page_format() const override { return cache_.page_format(); }
+  Status ReadPage(PageId page, int32_t num_tokens, std::span<std::byte> kv,
+                  std::span<std::byte> index) override;
+  Status WritePage(PageId page, int32_t num_tokens, std::span<const std::byte> kv,
+                   std::span<const std::byte> index) override;
   int32_t max_logit_rows() const override { return kMaxCudaLogitRows; }
   ExecutorMemory memory() const override;
+  void SetPartTiming(PartTiming timing) override { timer_.set_on(timing == PartTiming::kAlways); }
   ExecutorProfile TakeProfile() override { return std::exchange(profile_, {}); }
 
  private:
-  Status AllocateCache();
   Status UploadFrequencies();
 
   bool replays() const { return mode_ == StepGraphs::Mode::kReplay; }
@@ -68,29 +76,27 @@ class CudaExecutor : public Executor {
            HasTensorCoreAttention(config_.head_dim, options_.cache_type) &&
            config_.gqa_ratio() <= kMaxDecodeAttentionRows;
   }
-  DeviceKv KvOf(int32_t layer) const {
-    DeviceKv kv = kv_;
-    kv.base = kv_memory_.as<uint8_t>() + layer * options_.num_pages * kv_.page_bytes;
-    return kv;
-  }
-  int64_t num_index_layers() const {
-    return std::count_if(options_.index_layers.begin(), options_.index_layers.end(),
-                         [](uint8_t has_index) { return has_index != 0; });
-  }
   bool IsMapped(const AttentionPlan& plan, int32_t layer) const {
     const auto l = static_cast<size_t>(layer);
     return l < plan.headmap.size() && !plan.headmap[l].empty();
   }
 
   std::string GraphKey(const StepBatch& batch) const;
+  StepGraphs::Mode BeginGraph(const std::string& key);
+  LayerRole RoleOf(int32_t layer, std::span<const int32_t> sequences) const;
   void Observe(int32_t layer, std::span<const int32_t> sequences);
+  void EnqueueAttention(int32_t layer, AttendTo what);
+  // What leaves the device at the end of a step.
+  enum class Output : uint8_t { kLogits, kTokens };
+  void EnqueueOutput(int64_t num_rows, Output output);
+  Status RunOutput(int64_t num_rows, Output output);
+  void EnqueueReports();
   void Report();
   int64_t ScanBytes(const StepSequence& s, int32_t layer) const;
   Status UploadHeadmaps(int32_t state, const AttentionPlan& plan);
 
   const ModelConfig& config_;
   const CudaExecutorOptions options_;
-  const DeviceKv kv_;
   int32_t num_sms_ = 0;
   cudaStream_t stream_ = nullptr;
   std::unique_ptr<CudaProducts> products_;
@@ -98,25 +104,26 @@ class CudaExecutor : public Executor {
   CudaWeights weights_;
   CudaActivations act_;
   DeviceBuffer frequencies_;  // [rope_dim / 2] float64
-  DeviceBuffer kv_memory_;
-  DeviceBuffer index_memory_;
-  std::vector<DeviceIndex> indexes_;  // [layer]
-  DeviceBuffer partial_;              // of attention
+  CudaCache cache_;
+  DeviceBuffer partial_;  // of attention
   DeviceBuffer counters_;
   DeviceBuffer headmaps_;  // [layers][states][KV heads]; made when a plan has one
   DeviceBuffer device_logits_;
+  DeviceBuffer device_tokens_;
   PinnedBuffer logits_;   // [kMaxCudaLogitRows][vocab_size]
+  PinnedBuffer tokens_;   // [kMaxCudaLogitRows]
   PinnedBuffer choices_;  // the selection's reports, [layers][max_sequences]
 
   StepUpload upload_;
   StepTables tables_;
 
   StepGraphs graphs_;
+  StepTimer timer_;
   StepGraphs::Mode mode_ = StepGraphs::Mode::kDirect;
   StickyStatus status_;
   const StepBatch* batch_ = nullptr;
   int64_t rows_ = 0;
-  int64_t logits_done_ = 0;         // of the batch's logit rows
+  int64_t outputs_done_ = 0;        // of the batch's logit rows and greedy rows
   std::vector<RowReport> reports_;  // [sequences]
   ExecutorProfile profile_;
 };
@@ -150,13 +157,14 @@ Status CudaExecutor::Allocate(const Model& model, const std::function<void(doubl
                                                 .precision = options_.precision,
                                                 .max_sequences = options_.max_sequences,
                                                 .max_tokens = options_.num_pages * kPageSize,
-                                                .upload = &upload_}));
+                                                .upload = &upload_,
+                                                .timer = &timer_}));
   tables_.ReserveLast(&upload_);
   TIDAL_RETURN_IF_ERROR(upload_.Allocate());
   TIDAL_ASSIGN_OR_RETURN(weights_, UploadWeights(model, products_.get(), progress));
   TIDAL_ASSIGN_OR_RETURN(act_, CudaActivations::Create(config_, max_rows));
   TIDAL_RETURN_IF_ERROR(UploadFrequencies());
-  TIDAL_RETURN_IF_ERROR(AllocateCache());
+  TIDAL_ASSIGN_OR_RETURN(cache_, CudaCache::Create(config_, options_));
   const int32_t max_splits = AttentionSplits(num_sms_, config_.head_dim, config_.num_kv_heads, 1);
   // Parts of all items together: as many as the device runs at a time, or one an item.
   const int64_t items = int64_t{options_.max_sequences} * config_.num_heads;
@@ -172,6 +180,9 @@ Status CudaExecutor::Allocate(const Model& model, const std::function<void(doubl
   const int64_t logit_bytes = kMaxCudaLogitRows * int64_t{config_.vocab_size} * kFloat;
   TIDAL_ASSIGN_OR_RETURN(device_logits_, DeviceBuffer::Create(logit_bytes, "the logits"));
   TIDAL_ASSIGN_OR_RETURN(logits_, PinnedBuffer::Create(logit_bytes, "the logits"));
+  constexpr int64_t kTokenBytes = kMaxCudaLogitRows * int64_t{sizeof(int32_t)};
+  TIDAL_ASSIGN_OR_RETURN(device_tokens_, DeviceBuffer::Create(kTokenBytes, "the best tokens"));
+  TIDAL_ASSIGN_OR_RETURN(tokens_, PinnedBuffer::Create(kTokenBytes, "the best tokens"));
   const int64_t report_bytes = int64_t{config_.num_layers} * options_.max_sequences *
                                static_cast<int64_t>(sizeof(DeviceChoiceReport));
   TIDAL_ASSIGN_OR_RETURN(choices_, PinnedBuffer::Create(report_bytes, "reports of choices"));
@@ -195,41 +206,22 @@ Status CudaExecutor::UploadFrequencies() {
                     "frequencies of RoPE");
 }
 
-Status CudaExecutor::AllocateCache() {
-  TIDAL_ASSIGN_OR_RETURN(
-      kv_memory_, DeviceBuffer::Create(config_.num_layers * options_.num_pages * kv_.page_bytes,
-                                       "the KV cache"));
-  indexes_.resize(static_cast<size_t>(config_.num_layers));
-  if (num_index_layers() == 0) return OkStatus();
-  const int64_t page_bytes =
-      DeviceIndexPageBytes(config_.num_kv_heads, config_.head_dim, options_.index_bits);
-  const int64_t layer_bytes = options_.num_pages * page_bytes;
-  TIDAL_ASSIGN_OR_RETURN(index_memory_,
-                         DeviceBuffer::Create(num_index_layers() * layer_bytes, "the key index"));
-  auto* next = index_memory_.as<uint8_t>();
-  for (size_t layer = 0; layer < indexes_.size(); ++layer) {
-    if (options_.index_layers[layer] == 0) continue;
-    indexes_[layer] = {.base = next, .page_bytes = page_bytes, .bits = options_.index_bits};
-    next += layer_bytes;
-  }
-  return OkStatus();
-}
-
 ExecutorMemory CudaExecutor::memory() const {
   return {.weight_bytes = weights_.matrices.bytes() + weights_.vectors.bytes(),
-          .kv_bytes = kv_memory_.bytes(),
-          .kv_page_bytes = config_.num_layers * kv_.page_bytes,
-          .index_bytes = index_memory_.bytes(),
-          .index_page_bytes = CudaIndexPageBytes(config_, static_cast<int32_t>(num_index_layers()),
-                                                 options_.index_bits),
+          .kv_bytes = cache_.kv_bytes(),
+          .kv_page_bytes = cache_.kv_page_bytes(),
+          .index_bytes = cache_.index_bytes(),
+          .index_page_bytes = cache_.index_page_bytes(),
           .set_bytes = selection_->bytes()};
 }
 
 // Everything that decides which kernels run with which parameters; empty where the step cannot be
 // captured.
 std::string CudaExecutor::GraphKey(const StepBatch& batch) const {
+  // Of several outputs only the first would be in the graph.
+  const bool has_one_output = batch.logit_rows.empty() != batch.greedy_rows.empty();
   if (rows_ > kMaxGraphRows || tables_.max_q_len() > 1 || batch.observer != nullptr ||
-      batch.logit_rows.empty())
+      !has_one_output)
     return "";
   return fmt::format("{} {}", selection_->LaunchKey(batch), tables_.LaunchKey());
 }
@@ -239,7 +231,7 @@ Status CudaExecutor::BeginStep(const StepBatch& batch) {
   rows_ = batch.num_rows();
   TIDAL_CHECK(rows_ >= 1 && rows_ <= options_.max_batch_tokens, "{} rows in a step", rows_);
   status_.Clear();
-  logits_done_ = 0;
+  outputs_done_ = 0;
   reports_.assign(batch.sequences.size(), RowReport());
   TIDAL_RETURN_IF_CUDA_ERROR(cudaSetDevice(options_.device));
   // The last step's upload has been read: EndStep waited for it.
@@ -247,9 +239,21 @@ Status CudaExecutor::BeginStep(const StepBatch& batch) {
   selection_->BeginStep(batch);
   TIDAL_RETURN_IF_ERROR(upload_.Send(upload_bytes, stream_));
   profile_.weight_bytes += weights_.step_bytes;
-  const std::string key = GraphKey(batch);
-  mode_ = key.empty() ? StepGraphs::Mode::kDirect : graphs_.Begin(key, stream_);
+  mode_ = BeginGraph(GraphKey(batch));
+  timer_.BeginStep(stream_, mode_ == StepGraphs::Mode::kCapture);
   return OkStatus();
+}
+
+// A timed step has events of its own.
+StepGraphs::Mode CudaExecutor::BeginGraph(const std::string& key) {
+  if (key.empty()) return StepGraphs::Mode::kDirect;
+  return timer_.is_on() ? graphs_.BeginOnce(stream_) : graphs_.Begin(key, stream_);
+}
+
+// That of the first; with others in the batch these may have another.
+LayerRole CudaExecutor::RoleOf(int32_t layer, std::span<const int32_t> sequences) const {
+  const AttentionPlan* plan = batch_->sequences[static_cast<size_t>(sequences.front())].plan;
+  return plan == nullptr ? LayerRole::kFull : plan->Role(layer);
 }
 
 void CudaExecutor::Embed() {
@@ -282,7 +286,7 @@ void CudaExecutor::AttentionInputs(int32_t layer) {
                        .norm = weights.attn_norm,
                        .norm_eps = config_.rms_norm_eps,
                        .jobs = jobs});
-  const DeviceIndex& index = indexes_[static_cast<size_t>(layer)];
+  const DeviceIndex& index = cache_.IndexOf(layer);
   const AppendCall append = {.q = act_.q,
                              .k = act_.k,
                              .v = act_.v,
@@ -294,21 +298,23 @@ void CudaExecutor::AttentionInputs(int32_t layer) {
                              .interleaved = config_.rope_style == RopeStyle::kInterleaved,
                              .slots = tables_.slots(),
                              .seals = tables_.row_seals(),
-                             .kv = KvOf(layer),
+                             .kv = cache_.KvOf(layer),
                              .index = index,
                              .num_rows = static_cast<int32_t>(rows_),
                              .num_heads = config_.num_heads};
   status_.Note(RotateAndAppend(append, stream_), "appending to the cache");
   if (index.base != nullptr && tables_.num_seals() > 0) {
-    status_.Note(SealPages(KvOf(layer), index, tables_.seals(), tables_.num_seals(), stream_),
-                 "sealing pages");
+    status_.Note(
+        SealPages(cache_.KvOf(layer), index, tables_.seals(), tables_.num_seals(), stream_),
+        "sealing pages");
   }
 }
 
 void CudaExecutor::Choose(int32_t layer, std::span<const int32_t> sequences) {
   if (replays()) return;
-  selection_->Choose(layer, sequences, tables_.StepOf(layer), KvOf(layer),
-                     indexes_[static_cast<size_t>(layer)], act_.q);
+  timer_.BeginLayer(RoleOf(layer, sequences));
+  selection_->Choose(layer, sequences, tables_.StepOf(layer), cache_.KvOf(layer),
+                     cache_.IndexOf(layer), act_.q);
   if (batch_->observer != nullptr) Observe(layer, sequences);
 }
 
@@ -333,10 +339,16 @@ void CudaExecutor::Observe(int32_t layer, std::span<const int32_t> sequences) {
 
 void CudaExecutor::Attend(int32_t layer, AttendTo what, std::span<const int32_t> sequences) {
   if (replays()) return;
+  timer_.BeginLayer(RoleOf(layer, sequences));
+  EnqueueAttention(layer, what);
+  timer_.EndPart(what == AttendTo::kSets ? StepTimer::Part::kGather : StepTimer::Part::kFull);
+}
+
+void CudaExecutor::EnqueueAttention(int32_t layer, AttendTo what) {
   const bool over_sets = what == AttendTo::kSets;
   AttentionCall call;
   call.step = tables_.StepOf(layer);
-  call.kv = KvOf(layer);
+  call.kv = cache_.KvOf(layer);
   call.q = act_.q;
   call.out = act_.attended;
   call.num_heads = config_.num_heads;
@@ -396,51 +408,82 @@ void CudaExecutor::FeedForward(int32_t layer) {
                        .output = ProductOutput::kAdd});
 }
 
-Status CudaExecutor::Logits(std::span<const int32_t> rows, float* logits) {
-  const auto num_rows = static_cast<int64_t>(rows.size());
+void CudaExecutor::EnqueueOutput(int64_t num_rows, Output output) {
+  const ProductJob job = {.weight = &weights_.output,
+                          .out = device_logits_.as<float>(),
+                          .out_stride = config_.vocab_size};
+  products_->Multiply({.x = act_.x,
+                       .x_stride = config_.model_dim,
+                       .num_rows = num_rows,
+                       .row_ids = tables_.output_rows() + outputs_done_,
+                       .norm = weights_.output_norm,
+                       .norm_eps = config_.rms_norm_eps,
+                       .jobs = {&job, 1}});
+  if (output == Output::kTokens) {
+    products_->ArgMax(device_logits_.as<float>(), num_rows, config_.vocab_size,
+                      device_tokens_.as<int32_t>());
+    status_.Note(cudaMemcpyAsync(tokens_.data(), device_tokens_.data(),
+                                 static_cast<size_t>(num_rows) * sizeof(int32_t),
+                                 cudaMemcpyDeviceToHost, stream_),
+                 "reading the best tokens");
+  } else {
+    const auto bytes = static_cast<size_t>(num_rows * config_.vocab_size) * sizeof(float);
+    status_.Note(cudaMemcpyAsync(logits_.data(), device_logits_.data(), bytes,
+                                 cudaMemcpyDeviceToHost, stream_),
+                 "reading logits");
+  }
+  EnqueueReports();
+  status_.Note(products_->status());
+  status_.Note(selection_->status());
+}
+
+// Waits for the output, which ends the step's graph where it has one.
+Status CudaExecutor::RunOutput(int64_t num_rows, Output output) {
   TIDAL_CHECK(num_rows >= 1 && num_rows <= kMaxCudaLogitRows, "logits of {} rows", num_rows);
-  if (!replays()) {
-    const ProductJob job = {.weight = &weights_.output,
-                            .out = device_logits_.as<float>(),
-                            .out_stride = config_.vocab_size};
-    products_->Multiply({.x = act_.x,
-                         .x_stride = config_.model_dim,
-                         .num_rows = num_rows,
-                         .row_ids = tables_.logit_rows() + logits_done_,
-                         .norm = weights_.output_norm,
-                         .norm_eps = config_.rms_norm_eps,
-                         .jobs = {&job, 1}});
-    status_.Note(products_->status());
-    status_.Note(selection_->status());
-    if (!status_.status().ok()) {
-      graphs_.Abandon(stream_);
-      return status_.status();
-    }
+  if (!replays()) EnqueueOutput(num_rows, output);
+  if (!status_.status().ok()) {
+    graphs_.Abandon(stream_);
+    return status_.status();
   }
   if (mode_ != StepGraphs::Mode::kDirect) {
     TIDAL_RETURN_IF_ERROR(graphs_.Finish(stream_));
     mode_ = StepGraphs::Mode::kDirect;
   }
-  logits_done_ += num_rows;
-  const size_t bytes =
-      static_cast<size_t>(num_rows) * static_cast<size_t>(config_.vocab_size) * sizeof(float);
-  TIDAL_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(logits_.data(), device_logits_.data(), bytes,
-                                             cudaMemcpyDeviceToHost, stream_));
-  TIDAL_RETURN_IF_CUDA_ERROR(cudaStreamSynchronize(stream_));
-  std::memcpy(logits, logits_.data(), bytes);
+  outputs_done_ += num_rows;
+  return CudaStatus(cudaStreamSynchronize(stream_), "the step's work");
+}
+
+Status CudaExecutor::Logits(std::span<const int32_t> rows, float* logits) {
+  const auto num_rows = static_cast<int64_t>(rows.size());
+  TIDAL_RETURN_IF_ERROR(RunOutput(num_rows, Output::kLogits));
+  std::memcpy(logits, logits_.data(),
+              static_cast<size_t>(num_rows * config_.vocab_size) * sizeof(float));
   return OkStatus();
+}
+
+Status CudaExecutor::BestTokens(std::span<const int32_t> rows, float* /*scratch*/,
+                                int32_t* tokens) {
+  TIDAL_RETURN_IF_ERROR(RunOutput(static_cast<int64_t>(rows.size()), Output::kTokens));
+  std::memcpy(tokens, tokens_.data(), rows.size() * sizeof(int32_t));
+  return OkStatus();
+}
+
+void CudaExecutor::EnqueueReports() {
+  if (!tables_.has_plans()) return;
+  status_.Note(
+      cudaMemcpyAsync(choices_.data(), selection_->reports(), static_cast<size_t>(choices_.bytes()),
+                      cudaMemcpyDeviceToHost, stream_),
+      "reading what choices did");
 }
 
 Status CudaExecutor::EndStep() {
   status_.Note(products_->status());
   status_.Note(selection_->status());
-  if (tables_.has_plans()) {
-    status_.Note(
-        cudaMemcpyAsync(choices_.data(), selection_->reports(),
-                        static_cast<size_t>(choices_.bytes()), cudaMemcpyDeviceToHost, stream_),
-        "reading what choices did");
+  if (outputs_done_ == 0) {
+    EnqueueReports();
+    status_.Note(cudaStreamSynchronize(stream_), "the step's work");
   }
-  status_.Note(cudaStreamSynchronize(stream_), "the step's work");
+  status_.Note(timer_.AddTo(&profile_));
   TIDAL_RETURN_IF_ERROR(status_.status());
   Report();
   return OkStatus();
@@ -448,7 +491,7 @@ Status CudaExecutor::EndStep() {
 
 // What rows attended, and the bytes that this took: for sets by the counts that the choices left.
 void CudaExecutor::Report() {
-  const int64_t token_bytes = config_.num_kv_heads * int64_t{2} * kv_.row_bytes;
+  const int64_t token_bytes = cache_.token_bytes();
   for (size_t i = 0; i < batch_->sequences.size(); ++i) {
     const StepSequence& s = batch_->sequences[i];
     RowReport& report = reports_[i];
@@ -482,11 +525,23 @@ void CudaExecutor::Report() {
 // What scoring the keys of a layer reads.
 int64_t CudaExecutor::ScanBytes(const StepSequence& s, int32_t layer) const {
   if (s.plan->scorer == Scorer::kNone) return 0;
-  const DeviceIndex& index = indexes_[static_cast<size_t>(layer)];
+  const DeviceIndex& index = cache_.IndexOf(layer);
   const bool by_index = IndexBits(s.plan->scorer) > 0 && index.base != nullptr;
   const int64_t sealed = by_index ? s.kv_len / kPageSize : 0;
   const int64_t tokens = s.kv_len - sealed * kPageSize;
-  return sealed * index.page_bytes + tokens * config_.num_kv_heads * kv_.row_bytes;
+  return sealed * index.page_bytes + tokens * cache_.key_bytes();
+}
+
+Status CudaExecutor::ReadPage(PageId page, int32_t num_tokens, std::span<std::byte> kv,
+                              std::span<std::byte> index) {
+  TIDAL_RETURN_IF_CUDA_ERROR(cudaSetDevice(options_.device));
+  return cache_.ReadPage(page, num_tokens, kv, index, stream_);
+}
+
+Status CudaExecutor::WritePage(PageId page, int32_t num_tokens, std::span<const std::byte> kv,
+                               std::span<const std::byte> index) {
+  TIDAL_RETURN_IF_CUDA_ERROR(cudaSetDevice(options_.device));
+  return cache_.WritePage(page, num_tokens, kv, index, stream_);
 }
 
 Status CudaExecutor::PreparePlan(int32_t state, const AttentionPlan& plan) {

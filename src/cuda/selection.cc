@@ -358,24 +358,32 @@ void Selection::Choose(int32_t layer, std::span<const int32_t> sequences, const 
       .max_tokens = options_.max_tokens,
       .attn_scale = options_.attn_scale};
   cudaStream_t stream = options_.stream;
-  const auto run = [&](bool needed, auto enqueue, const char* what) {
-    if (needed) status_.Note(enqueue(), what);
+  using Part = StepTimer::Part;
+  const auto run = [&](bool needed, Part part, auto enqueue, const char* what) {
+    if (!needed) return;
+    status_.Note(enqueue(), what);
+    if (options_.timer != nullptr) options_.timer->EndPart(part);
   };
   run(
-      all.decides, [&] { return LaunchDecide(launch, stream); }, "comparing queries");
+      all.decides, Part::kScan, [&] { return LaunchDecide(launch, stream); }, "comparing queries");
   run(
-      all.scores_tokens, [&] { return LaunchScan(launch, geometry_, stream); }, "scoring keys");
+      all.scores_tokens, Part::kScan, [&] { return LaunchScan(launch, geometry_, stream); },
+      "scoring keys");
   run(
-      all.scores_pages, [&] { return LaunchBounds(launch, geometry_, stream); }, "scoring pages");
+      all.scores_pages, Part::kScan, [&] { return LaunchBounds(launch, geometry_, stream); },
+      "scoring pages");
   run(
-      all.scores_tokens, [&] { return LaunchMerge(launch, geometry_, stream); }, "merging heads");
+      all.scores_tokens, Part::kMerge, [&] { return LaunchMerge(launch, geometry_, stream); },
+      "merging heads");
   const TopKShape by_head =
       ShapeOfTopK(geometry_, options_.max_tokens, num_sequences * options_.num_heads);
   run(
-      all.by_rank, [&] { return LaunchRank(launch, geometry_, by_head, stream); }, "ranking");
+      all.by_rank, Part::kTopK, [&] { return LaunchRank(launch, geometry_, by_head, stream); },
+      "ranking");
   const TopKShape shape = ShapeOfTopK(geometry_, options_.max_tokens, total_sets);
   run(
-      true, [&] { return LaunchSelect(launch, shape, all.num_sets, stream); }, "choosing tokens");
+      true, Part::kTopK, [&] { return LaunchSelect(launch, shape, all.num_sets, stream); },
+      "choosing tokens");
 }
 
 Status Selection::ReadSets(int32_t sequence, std::vector<std::vector<int32_t>>* slots) const {

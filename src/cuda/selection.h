@@ -13,6 +13,7 @@
 #include "base/status.h"
 #include "cuda/device_types.h"
 #include "cuda/key_index.h"
+#include "cuda/step_timer.h"
 #include "cuda/step_upload.h"
 #include "executor/options.h"
 #include "scheduler/step_batch.h"
@@ -30,6 +31,7 @@ struct CudaSelectionOptions {
   int32_t max_sequences = 1;  // of a step, and selection states
   int32_t max_tokens = 0;     // of a sequence, a multiple of 64
   StepUpload* upload = nullptr;
+  StepTimer* timer = nullptr;  // told of the parts of a choice; may be null
 };
 
 class CudaSelection {

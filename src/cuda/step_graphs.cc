@@ -17,6 +17,8 @@ void StepGraphs::Clear() {
     if (entry.graph != nullptr) (void)cudaGraphExecDestroy(entry.graph);
   }
   entries_.clear();
+  if (once_.graph != nullptr) (void)cudaGraphExecDestroy(once_.graph);
+  once_ = Entry();
   current_ = nullptr;
 }
 
@@ -30,6 +32,18 @@ StepGraphs::Mode StepGraphs::Begin(const std::string& key, cudaStream_t stream) 
   }
   current_ = &found->second;
   if (current_->graph != nullptr) return mode_ = Mode::kReplay;
+  return Capture(stream);
+}
+
+StepGraphs::Mode StepGraphs::BeginOnce(cudaStream_t stream) {
+  if (once_.graph != nullptr) (void)cudaGraphExecDestroy(once_.graph);
+  once_ = Entry();
+  current_ = &once_;
+  return Capture(stream);
+}
+
+StepGraphs::Mode StepGraphs::Capture(cudaStream_t stream) {
+  mode_ = Mode::kDirect;
   // Where capturing is refused the step runs directly, as all others of its key will.
   if (cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess)
     mode_ = Mode::kCapture;

@@ -25,6 +25,8 @@ class StepGraphs {
 
   // What to do with a step. After kCapture the stream is capturing until Finish or Abandon.
   Mode Begin(const std::string& key, cudaStream_t stream);
+  // The same for a step that is captured and not kept.
+  Mode BeginOnce(cudaStream_t stream);
   // Ends a capture, and launches the graph (also a replayed one).
   Status Finish(cudaStream_t stream);
   // Ends a capture of which nothing is kept, after an error.
@@ -33,10 +35,13 @@ class StepGraphs {
   void Clear();
 
  private:
+  Mode Capture(cudaStream_t stream);
+
   struct Entry {
     cudaGraphExec_t graph = nullptr;  // null: seen once
   };
   std::map<std::string, Entry> entries_;
+  Entry once_;
   Entry* current_ = nullptr;
   Mode mode_ = Mode::kDirect;
 };

@@ -18,7 +18,7 @@ void StepTables::Reserve(const StepTablesOptions& options, StepUpload* upload) {
   positions_ = upload->Reserve<int32_t>(max_rows);
   slots_ = upload->Reserve<int32_t>(max_rows);
   row_seals_ = upload->Reserve<uint8_t>(max_rows);
-  logit_rows_ = upload->Reserve<int32_t>(max_rows);
+  output_rows_ = upload->Reserve<int32_t>(max_rows);
   seals_ = upload->Reserve<DeviceSeal>(options.max_sequences + max_rows / kPageSize);
 }
 
@@ -85,14 +85,17 @@ int64_t StepTables::Fill(const StepBatch& batch) {
     }
     FillRows(s);
   }
-  std::copy(batch.logit_rows.begin(), batch.logit_rows.end(), logit_rows_.host());
+  int32_t* after_logits =
+      std::copy(batch.logit_rows.begin(), batch.logit_rows.end(), output_rows_.host());
+  std::copy(batch.greedy_rows.begin(), batch.greedy_rows.end(), after_logits);
   FillFlags();
   return page_ids_.EndOf(num_page_ids_);
 }
 
 std::string StepTables::LaunchKey() const {
-  std::string key = fmt::format("{} {} {} {} {} {}", batch_->num_rows(), batch_->sequences.size(),
-                                batch_->logit_rows.size(), max_q_len_, has_plans_, sets_per_head_);
+  std::string key = fmt::format("{} {} {} {} {} {} {}", batch_->num_rows(),
+                                batch_->sequences.size(), batch_->logit_rows.size(),
+                                batch_->greedy_rows.size(), max_q_len_, has_plans_, sets_per_head_);
   for (int32_t layer = 0; layer < options_.num_layers; ++layer) {
     const uint8_t* flags = flags_.host() + int64_t{layer} * options_.max_sequences;
     uint8_t any = 0;

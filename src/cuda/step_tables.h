@@ -41,7 +41,8 @@ class StepTables {
   const int32_t* slots() const { return slots_.device(); }          // [rows], where K and V go
   // [rows], nonzero: it fills a page, and its sequence has no other row.
   const uint8_t* row_seals() const { return row_seals_.device(); }
-  const int32_t* logit_rows() const { return logit_rows_.device(); }
+  // Those whose logits are wanted, then those whose best token is.
+  const int32_t* output_rows() const { return output_rows_.device(); }
   const DeviceSeal* seals() const { return seals_.device(); }  // pages that other sequences fill
   int32_t num_seals() const { return num_seals_; }
 
@@ -64,7 +65,7 @@ class StepTables {
   StepUpload::Region<int32_t> positions_;
   StepUpload::Region<int32_t> slots_;
   StepUpload::Region<uint8_t> row_seals_;
-  StepUpload::Region<int32_t> logit_rows_;
+  StepUpload::Region<int32_t> output_rows_;
   StepUpload::Region<DeviceSeal> seals_;
   StepUpload::Region<int32_t> page_ids_;
 

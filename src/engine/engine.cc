@@ -11,6 +11,13 @@
 #include "engine/engine_setup.h"
 
 namespace tidal {
+namespace {
+
+// Shares of a load, by what they take on a cold file.
+constexpr double kOpened = 0.05;
+constexpr double kTokenizer = 0.15;
+
+}  // namespace
 
 const char* NameOf(FinishReason reason) {
   switch (reason) {
@@ -33,9 +40,28 @@ OpenSequenceState& Engine::Impl::SequenceAt(SequenceId id) {
 Engine::Engine() : impl_(std::make_unique<Impl>()) {}
 Engine::~Engine() = default;
 
-// Reads the sidecar and, from the plans that are known, chooses which layers get a key index.
-Status Engine::Impl::ChoosePlans() {
+// Model, tokenizer and sidecar; random weights have neither of the latter.
+Status Engine::Impl::LoadModel(const ProgressFn& report) {
+  report(0, "opening the model");
+  if (options.random_model) {
+    TIDAL_RETURN_IF_ERROR(CheckRandomModel(*options.random_model));
+    model = Model::WithRandomWeights(options.random_model->config, options.random_model->dtype);
+    return OkStatus();
+  }
+  TIDAL_ASSIGN_OR_RETURN(model, Model::Load(options.model_path));
+  report(kOpened, "reading the tokenizer");
+  TIDAL_ASSIGN_OR_RETURN(tokenizer, Tokenizer::ForModel(*model));
+  const ModelConfig& config = model->config();
+  if (tokenizer->vocab_size() > config.vocab_size) {
+    return Corrupt("{}: the tokenizer has {} tokens, the embedding matrix only {} rows",
+                   options.model_path, tokenizer->vocab_size(), config.vocab_size);
+  }
   TIDAL_ASSIGN_OR_RETURN(sidecar, ReadSidecar(options.model_path, *model));
+  return OkStatus();
+}
+
+// From the plans that are known, chooses which layers get a key index.
+Status Engine::Impl::ChoosePlans() {
   if (sidecar) sidecar_name = sidecar->name();
   std::vector<AttentionPlan> known;
   for (const PlanSpec& spec : options.plans) {
@@ -66,9 +92,6 @@ Status Engine::Impl::MakeExecutor(const std::function<void(double)>& progress) {
 Result<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
                                                const ProgressFn& progress) {
   TIDAL_RETURN_IF_ERROR(CheckOptions(options));
-  // Shares of the whole, by what they take on a cold file.
-  constexpr double kOpened = 0.05;
-  constexpr double kTokenizer = 0.15;
   const auto report = [&](double fraction, const char* what) {
     if (progress) progress(fraction, what);
   };
@@ -76,15 +99,7 @@ Result<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
   Impl& impl = *engine->impl_;
   impl.options = options;
   if (options.num_threads == 0) impl.options.num_threads = UsableCores();
-  report(0, "opening the model");
-  TIDAL_ASSIGN_OR_RETURN(impl.model, Model::Load(options.model_path));
-  report(kOpened, "reading the tokenizer");
-  TIDAL_ASSIGN_OR_RETURN(impl.tokenizer, Tokenizer::ForModel(*impl.model));
-  const ModelConfig& config = impl.model->config();
-  if (impl.tokenizer->vocab_size() > config.vocab_size) {
-    return Corrupt("{}: the tokenizer has {} tokens, the embedding matrix only {} rows",
-                   options.model_path, impl.tokenizer->vocab_size(), config.vocab_size);
-  }
+  TIDAL_RETURN_IF_ERROR(impl.LoadModel(report));
   TIDAL_RETURN_IF_ERROR(impl.ChoosePlans());
   TIDAL_ASSIGN_OR_RETURN(impl.options.ctx_size,
                          ChooseCtxSize(options, *impl.model, impl.key_index));
@@ -99,7 +114,10 @@ Result<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
 }
 
 const Model& Engine::model() const { return *impl_->model; }
-const Tokenizer& Engine::tokenizer() const { return *impl_->tokenizer; }
+const Tokenizer& Engine::tokenizer() const {
+  TIDAL_CHECK(impl_->tokenizer != nullptr, "random weights have no tokenizer");
+  return *impl_->tokenizer;
+}
 int32_t Engine::ctx_size() const { return impl_->options.ctx_size; }
 int32_t Engine::num_threads() const { return impl_->options.num_threads; }
 Isa Engine::isa() const { return impl_->options.isa; }
@@ -220,6 +238,11 @@ Status Engine::Impl::PreparePlan(SequenceId sequence, const Request& request) {
       decodes_prompt ? std::min(request.score_prefill, prompt_tokens) : prompt_tokens;
   if (Status status = plan.CheckAt(std::max(plan.below, prefilled + 1)); !status.ok())
     return status.Annotate("--attention");
+  if (plan.keep_newlines && tokenizer == nullptr) {
+    return InvalidArgument(
+        "--attention: plan {} keeps newlines, but random weights have no tokenizer that knows them",
+        plan.preset);
+  }
   TIDAL_RETURN_IF_ERROR(executor->PreparePlan(sequence, plan));
   TellOfMissingIndex(plan);
   if (plan.keep_newlines && has_newline.empty()) {
@@ -270,6 +293,8 @@ void Engine::Cancel(RequestId request) {
 bool Engine::idle() const { return impl_->requests.empty(); }
 
 Status Engine::Step(std::vector<Event>* events) { return impl_->Step(events); }
+
+void Engine::SetPartTiming(PartTiming timing) { impl_->executor->SetPartTiming(timing); }
 
 StepProfile Engine::TakeProfile() {
   StepProfile profile = std::exchange(impl_->profile, {});

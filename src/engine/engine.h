@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -23,6 +24,7 @@
 #include "engine/trace.h"
 #include "executor/executor.h"
 #include "executor/options.h"
+#include "model/known_shapes.h"
 #include "model/model.h"
 #include "sampler/sampler.h"
 #include "tokenizer/tokenizer.h"
@@ -31,6 +33,9 @@ namespace tidal {
 
 struct EngineOptions {
   std::string model_path;
+  // Made instead of reading a file; model_path is its name then. For benchmarks: there is no
+  // tokenizer, so no token ends an answer and plans that keep newlines are refused.
+  std::optional<RandomModel> random_model;
   std::string device = "cpu";  // --device
   int32_t ctx_size = 0;        // tokens per sequence; 0: what the model was trained with
   int32_t num_threads = 0;     // 0: the cores that this process may use
@@ -134,15 +139,15 @@ struct MemoryUse {
 class Engine {
  public:
   // Loads the model and its sidecar, makes the executor and the cache. Errors: those of
-  // Model::Load, Tokenizer::ForModel and Sidecar::Parse; kInvalidArgument (an option, a context
-  // beyond the model's, a plan that does not fit the model: its message begins with "--attention");
-  // kOutOfMemory (with the largest context that fits).
+  // Model::Load, Tokenizer::ForModel, Sidecar::Parse and CheckRandomModel; kInvalidArgument (an
+  // option, a context beyond the model's, a plan that does not fit the model: its message begins
+  // with "--attention"); kOutOfMemory (with the largest context that fits).
   static Result<std::unique_ptr<Engine>> Create(const EngineOptions& options,
                                                 const ProgressFn& progress);
   ~Engine();
 
   const Model& model() const;
-  const Tokenizer& tokenizer() const;
+  const Tokenizer& tokenizer() const;  // REQUIRES: no random_model
   int32_t ctx_size() const;
   int32_t num_threads() const;
   Isa isa() const;  // the one in use, never kAuto
@@ -201,6 +206,8 @@ class Engine {
   Status Step(std::vector<Event>* events);
 
   StepProfile TakeProfile();
+  // Of the steps from now on.
+  void SetPartTiming(PartTiming timing);
 
  private:
   Engine();

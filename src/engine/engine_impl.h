@@ -57,7 +57,7 @@ struct OpenSequenceState {
 struct Engine::Impl {
   EngineOptions options;
   std::optional<Model> model;
-  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<Tokenizer> tokenizer;  // null: random weights
   std::optional<Sidecar> sidecar;
   std::string device_name;   // empty: the CPU
   std::string sidecar_name;  // empty: none
@@ -88,6 +88,7 @@ struct Engine::Impl {
   }
 
   // Loading, in engine.cc.
+  Status LoadModel(const ProgressFn& report);
   Status ChoosePlans();
   Status MakeExecutor(const std::function<void(double)>& progress);
   // Submission, in engine.cc.
@@ -106,11 +107,15 @@ struct Engine::Impl {
   void BuildRunning();
   Status RunBatch();
   const StepSequence& EntryOfRow(int32_t row) const;
+  ActiveRequest* RequestOfRow(int32_t row) const {
+    return running_requests[static_cast<size_t>(EntryOfRow(row).owner)];
+  }
   void CommitRows();
   void NoteToken(const ActiveRequest& active, ScheduledSequence* scheduled, int32_t pos) const;
   void TakeLogits(ActiveRequest* active, int32_t pos, std::span<const float> logits);
   void ScorePosition(ActiveRequest* active, int32_t pos, std::span<const float> logits);
   void Generate(ActiveRequest* active, std::span<const float> logits);
+  void TakeToken(ActiveRequest* active, TokenId token, std::span<const float> logits);
   void TakeReports();
   void EndAnswers();
   void Finish(ActiveRequest* active, FinishReason reason);

@@ -1,4 +1,5 @@
 // Saving a prompt from one engine and loading it into another, on a small random model.
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <gmock/gmock.h>
@@ -50,6 +51,7 @@ class EnginePromptTest : public testing::Test {
   EngineOptions Options(const std::string& plan = "full") const {
     EngineOptions options;
     options.model_path = File("model.gguf");
+    if (const char* device = std::getenv("TIDAL_TEST_DEVICE")) options.device = device;
     options.num_threads = 2;
     options.plans = {PlanSpec::Parse(plan).value()};
     return options;

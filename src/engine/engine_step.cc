@@ -7,6 +7,13 @@
 namespace tidal {
 namespace {
 
+// Whether of a row's logits nothing but the best one's id is looked at.
+bool NeedsIdOnly(const ActiveRequest& active) {
+  const Request& request = active.request;
+  return active.sampler.is_greedy() && request.score_top < 0 && request.logprobs == 0 &&
+         !request.on_logits && request.attention.correct.when == Correction::When::kOff;
+}
+
 bool KeepsNewlines(const AttentionPlan& plan) { return plan.keep_newlines && !plan.is_full(); }
 
 }  // namespace
@@ -49,6 +56,7 @@ void Engine::Impl::Start(ActiveRequest* active) {
                              : prompt_tokens;
   scheduled.wants_all_logits = scores;
   scheduled.wants_logits = scores || request.max_tokens != 0;
+  scheduled.is_greedy = NeedsIdOnly(*active);
   scheduled.plan = request.attention;
   scheduled.state = active->sequence;
   if (KeepsNewlines(request.attention))
@@ -136,9 +144,13 @@ void Engine::Impl::ScorePosition(ActiveRequest* active, int32_t pos,
 }
 
 void Engine::Impl::Generate(ActiveRequest* active, std::span<const float> logits) {
+  TakeToken(active, active->sampler.Sample(logits), logits);
+}
+
+// The next token of an answer. `logits` are there where the request wants something of them.
+void Engine::Impl::TakeToken(ActiveRequest* active, TokenId token, std::span<const float> logits) {
   const Request& request = active->request;
   ScheduledSequence& scheduled = SequenceAt(active->sequence).scheduled;
-  const TokenId token = active->sampler.Sample(logits);
   active->sampler.Accept(token);
   scheduled.tokens.push_back(token);
   NoteToken(*active, &scheduled, static_cast<int32_t>(scheduled.tokens.size()) - 1);
@@ -152,7 +164,7 @@ void Engine::Impl::Generate(ActiveRequest* active, std::span<const float> logits
     event.top = TopLogprobs(logits, request.logprobs);
   }
   events->push_back(std::move(event));
-  if (tokenizer->IsEndOfGeneration(token) && !request.ignore_eos) {
+  if (!request.ignore_eos && tokenizer != nullptr && tokenizer->IsEndOfGeneration(token)) {
     active->ending = FinishReason::kStop;
   } else if (active->timings.predicted_tokens == request.max_tokens ||
              static_cast<int32_t>(scheduled.tokens.size()) >= options.ctx_size) {
@@ -248,13 +260,17 @@ Status Engine::Impl::RunBatch() {
     batch.observer = &*tracer;
   }
   committed = false;
-  // Captures no more than a std::function holds in place, so that a step does not allocate.
-  TIDAL_RETURN_IF_ERROR(transformer->Forward(batch, [this](size_t i, std::span<const float> row) {
+  // These capture no more than a std::function holds in place, so that a step does not allocate.
+  const auto on_logits = [this](size_t i, std::span<const float> logits) {
     CommitRows();
-    const auto batch_row = static_cast<size_t>(batch.logit_rows[i]);
-    const StepSequence& entry = EntryOfRow(batch.logit_rows[i]);
-    TakeLogits(running_requests[static_cast<size_t>(entry.owner)], batch.positions[batch_row], row);
-  }));
+    const int32_t row = batch.logit_rows[i];
+    TakeLogits(RequestOfRow(row), batch.positions[static_cast<size_t>(row)], logits);
+  };
+  const auto on_token = [this](size_t i, TokenId token) {
+    CommitRows();
+    TakeToken(RequestOfRow(batch.greedy_rows[i]), token, {});
+  };
+  TIDAL_RETURN_IF_ERROR(transformer->Forward(batch, on_logits, on_token));
   CommitRows();
   return OkStatus();
 }

@@ -37,11 +37,18 @@ struct RowReport {
   int32_t layers[kNumLayerRoles] = {};
 };
 
+// Whether steps tell the time of attention by part. A device would have to keep the parts of a step
+// apart for it.
+enum class PartTiming : uint8_t {
+  kWhereFree,  // as on the CPU
+  kAlways,     // in slower steps where need be
+};
+
 // Time and bytes of the steps since the last TakeProfile. Milliseconds of wall time; bytes as the
 // kernels walked them.
 struct ExecutorProfile {
-  // Attention by part: scoring keys, merging heads (softmax sums included), top-k, attention over
-  // sets, attention over everything.
+  // Attention by part, where it is timed (PartTiming): scoring keys, merging heads (softmax sums
+  // included), top-k, attention over sets, attention over everything.
   double scan_ms = 0;
   double merge_ms = 0;
   double top_k_ms = 0;
@@ -100,8 +107,12 @@ class Executor {
   virtual void FeedForward(int32_t layer) = 0;
   // Final norm and vocabulary logits of some of the batch's rows, to host memory [rows.size(),
   // vocab_size]. Synchronous: an error is that of the first operation of the step that failed.
-  // REQUIRES: at most max_logit_rows() rows.
+  // REQUIRES: at most max_logit_rows() rows; in the order of batch.logit_rows.
   virtual Status Logits(std::span<const int32_t> rows, float* logits) = 0;
+  // The id of the largest logit of some of the batch's rows, the least among equals, where nothing
+  // else of the logits is wanted; NaN counts as the smallest. Otherwise as Logits, which comes
+  // first where a step wants both. `scratch` [rows.size(), vocab_size] holds nothing afterwards.
+  virtual Status BestTokens(std::span<const int32_t> rows, float* scratch, int32_t* tokens) = 0;
   // Waits for the step's work. The error of the first operation that failed, if any.
   virtual Status EndStep() = 0;
 
@@ -134,6 +145,8 @@ class Executor {
   virtual int32_t max_logit_rows() const = 0;
   virtual ExecutorMemory memory() const = 0;
   virtual ExecutorProfile TakeProfile() = 0;
+  // For the steps from now on; kWhereFree at first.
+  virtual void SetPartTiming(PartTiming) {}
 };
 
 }  // namespace tidal

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/arg_max.h"
 #include "base/check.h"
 
 namespace tidal {
@@ -20,11 +21,9 @@ void KeepBest(size_t k, std::vector<Candidate>* candidates) {
 }  // namespace
 
 Candidate BestCandidate(std::span<const float> logits) {
-  Candidate best{kMinusInfinity, -1};
-  for (size_t i = 0; i < logits.size(); ++i)
-    if (logits[i] > best.logit) best = {logits[i], static_cast<int32_t>(i)};
-  best.logit = Finite(best.logit);
-  return best;
+  const int64_t best = ArgMax(logits);
+  if (best < 0) return {kMinusInfinity, -1};
+  return {Finite(logits[static_cast<size_t>(best)]), static_cast<int32_t>(best)};
 }
 
 void SelectBest(std::span<const float> logits, size_t k, std::vector<Candidate>* out) {

@@ -251,6 +251,11 @@ Sampler::~Sampler() = default;
 Sampler::Sampler(Sampler&&) noexcept = default;
 Sampler& Sampler::operator=(Sampler&&) noexcept = default;
 
+bool Sampler::is_greedy() const {
+  return impl_->params.temperature == 0 && !impl_->has_penalties &&
+         impl_->params.logit_bias.empty();
+}
+
 void Sampler::Accept(int32_t id) {
   TIDAL_CHECK(id >= 0 && id < impl_->vocab_size, "token {} of {}", id, impl_->vocab_size);
   impl_->window.Add(id);

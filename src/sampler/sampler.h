@@ -56,6 +56,9 @@ class Sampler {
   Sampler(Sampler&&) noexcept;
   Sampler& operator=(Sampler&&) noexcept;
 
+  // Whether the token of a row is its largest logit's, the smallest id among equals: no
+  // temperature, bias or penalty.
+  bool is_greedy() const;
   // Tells the penalties about a token of the prompt or of the answer. REQUIRES: 0 <= id <
   // vocab_size.
   void Accept(int32_t id);

@@ -45,8 +45,10 @@ void AppendRows(ScheduledSequence* sequence, int32_t owner, int32_t q_len, StepB
   const bool wants_all = sequence->wants_all_logits || sequence->is_replaying();
   for (int32_t i = 0; i < q_len; ++i) {
     const int32_t pos = sequence->kv_len + i;
-    if (wants_all || (sequence->wants_logits && pos == num_tokens - 1)) {
-      batch->logit_rows.push_back(batch->num_rows());
+    const bool is_sampled = sequence->wants_logits && pos == num_tokens - 1;
+    if (wants_all || is_sampled) {
+      const bool needs_id_only = !wants_all && sequence->is_greedy;
+      (needs_id_only ? batch->greedy_rows : batch->logit_rows).push_back(batch->num_rows());
     }
     batch->tokens.push_back(sequence->tokens[static_cast<size_t>(pos)]);
     batch->positions.push_back(pos);

@@ -63,11 +63,13 @@ struct StepBatch {
   std::vector<int32_t> positions;       // [num_rows]
   std::vector<StepSequence> sequences;  // their rows in order, gapless
   std::vector<int32_t> logit_rows;      // the rows whose logits are wanted, ascending
-  StepObserver* observer = nullptr;     // may be null; Clear leaves it
+  // Those of which nothing but the id of the largest logit is, ascending; none is in both.
+  std::vector<int32_t> greedy_rows;
+  StepObserver* observer = nullptr;  // may be null; Clear leaves it
 
   // Room for the largest step.
   void Reserve(int32_t max_rows, int32_t max_sequences) {
-    for (std::vector<int32_t>* rows : {&tokens, &positions, &logit_rows})
+    for (std::vector<int32_t>* rows : {&tokens, &positions, &logit_rows, &greedy_rows})
       rows->reserve(static_cast<size_t>(max_rows));
     sequences.reserve(static_cast<size_t>(max_sequences));
   }
@@ -77,6 +79,7 @@ struct StepBatch {
     positions.clear();
     sequences.clear();
     logit_rows.clear();
+    greedy_rows.clear();
   }
 };
 

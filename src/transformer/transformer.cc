@@ -9,12 +9,14 @@ Transformer::Transformer(Executor* executor, int32_t num_layers, int32_t vocab_s
     : executor_(executor),
       num_layers_(num_layers),
       vocab_size_(vocab_size),
-      logits_(static_cast<size_t>(executor->max_logit_rows()) * static_cast<size_t>(vocab_size)) {
+      logits_(static_cast<size_t>(executor->max_logit_rows()) * static_cast<size_t>(vocab_size)),
+      tokens_(static_cast<size_t>(executor->max_logit_rows())) {
   for (std::vector<int32_t>* group : {&choosing_, &reading_all_, &reading_sets_})
     group->reserve(static_cast<size_t>(max_sequences));
 }
 
-Status Transformer::Forward(const StepBatch& batch, const LogitsFn& on_logits) {
+Status Transformer::Forward(const StepBatch& batch, const LogitsFn& on_logits,
+                            const TokenFn& on_token) {
   TIDAL_RETURN_IF_ERROR(executor_->BeginStep(batch));
   executor_->Embed();
   for (int32_t layer = 0; layer < num_layers_; ++layer) {
@@ -23,6 +25,12 @@ Status Transformer::Forward(const StepBatch& batch, const LogitsFn& on_logits) {
     executor_->AttentionOutput(layer);
     executor_->FeedForward(layer);
   }
+  TIDAL_RETURN_IF_ERROR(HandOutLogits(batch, on_logits));
+  TIDAL_RETURN_IF_ERROR(HandOutTokens(batch, on_token));
+  return executor_->EndStep();
+}
+
+Status Transformer::HandOutLogits(const StepBatch& batch, const LogitsFn& on_logits) {
   const std::span<const int32_t> rows = batch.logit_rows;
   const auto group_size = static_cast<size_t>(executor_->max_logit_rows());
   for (size_t begin = 0; begin < rows.size(); begin += group_size) {
@@ -33,7 +41,17 @@ Status Transformer::Forward(const StepBatch& batch, const LogitsFn& on_logits) {
                                                       static_cast<size_t>(vocab_size_)));
     }
   }
-  return executor_->EndStep();
+  return OkStatus();
+}
+
+Status Transformer::HandOutTokens(const StepBatch& batch, const TokenFn& on_token) {
+  const std::span<const int32_t> rows = batch.greedy_rows;
+  for (size_t begin = 0; begin < rows.size(); begin += tokens_.size()) {
+    const auto group = rows.subspan(begin, std::min(tokens_.size(), rows.size() - begin));
+    TIDAL_RETURN_IF_ERROR(executor_->BestTokens(group, logits_.data(), tokens_.data()));
+    for (size_t i = 0; i < group.size(); ++i) on_token(begin + i, tokens_[i]);
+  }
+  return OkStatus();
 }
 
 void Transformer::Attend(int32_t layer, const StepBatch& batch) {

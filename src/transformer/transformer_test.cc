@@ -28,6 +28,11 @@ class RecordingExecutor : public Executor {
     logit_groups.emplace_back(rows.begin(), rows.end());
     return OkStatus();
   }
+  Status BestTokens(std::span<const int32_t> rows, float*, int32_t* tokens) override {
+    greedy_groups.emplace_back(rows.begin(), rows.end());
+    std::copy(rows.begin(), rows.end(), tokens);
+    return OkStatus();
+  }
   Status EndStep() override { return OkStatus(); }
   std::span<const RowReport> reports() const override { return {}; }
   Status PreparePlan(int32_t, const AttentionPlan&) override { return OkStatus(); }
@@ -37,6 +42,7 @@ class RecordingExecutor : public Executor {
 
   std::vector<std::string> trace;
   std::vector<std::vector<int32_t>> logit_groups;
+  std::vector<std::vector<int32_t>> greedy_groups;
 
  private:
   void Record(int32_t layer, char what, std::span<const int32_t> sequences) {
@@ -84,7 +90,7 @@ StepBatch BatchOf(const std::vector<const AttentionPlan*>& plans) {
 std::vector<std::string> TraceOf(int32_t num_layers, const StepBatch& batch) {
   RecordingExecutor executor(num_layers);
   Transformer transformer(&executor, num_layers, 4, static_cast<int32_t>(batch.sequences.size()));
-  EXPECT_TRUE(transformer.Forward(batch, nullptr).ok());
+  EXPECT_TRUE(transformer.Forward(batch, nullptr, nullptr).ok());
   return executor.trace;
 }
 
@@ -135,14 +141,36 @@ TEST(Transformer, HandsOutLogitsInGroupsOfWhatTheExecutorTakes) {
   Transformer transformer(&executor, 1, 4, 3);
   std::vector<size_t> handed;
   ASSERT_TRUE(transformer
-                  .Forward(batch,
-                           [&](size_t i, std::span<const float> logits) {
-                             EXPECT_EQ(logits.size(), 4u);
-                             handed.push_back(i);
-                           })
+                  .Forward(
+                      batch,
+                      [&](size_t i, std::span<const float> logits) {
+                        EXPECT_EQ(logits.size(), 4u);
+                        handed.push_back(i);
+                      },
+                      nullptr)
                   .ok());
   EXPECT_EQ(executor.logit_groups, (std::vector<std::vector<int32_t>>{{0, 1}, {2}}));
   EXPECT_EQ(handed, (std::vector<size_t>{0, 1, 2}));
+}
+
+TEST(Transformer, HandsOutBestTokensAfterLogits) {
+  StepBatch batch = BatchOf({nullptr, nullptr, nullptr, nullptr});
+  batch.logit_rows = {2};
+  batch.greedy_rows = {0, 1, 3};
+  RecordingExecutor executor(1);
+  Transformer transformer(&executor, 1, 4, 4);
+  std::vector<int32_t> handed;
+  ASSERT_TRUE(transformer
+                  .Forward(
+                      batch, [&](size_t, std::span<const float>) { handed.push_back(-1); },
+                      [&](size_t i, int32_t token) {
+                        EXPECT_EQ(token, batch.greedy_rows[i]);
+                        handed.push_back(token);
+                      })
+                  .ok());
+  EXPECT_EQ(executor.logit_groups, (std::vector<std::vector<int32_t>>{{2}}));
+  EXPECT_EQ(executor.greedy_groups, (std::vector<std::vector<int32_t>>{{0, 1}, {3}}));
+  EXPECT_EQ(handed, (std::vector<int32_t>{-1, 0, 1, 3}));
 }
 
 }  // namespace
