@@ -47,7 +47,7 @@ constexpr int32_t kWarmUp = 3;
 constexpr int32_t kSteps = 130;  // over two page edges
 
 // Steps of decode rows through executor and transformer, one sequence per plan, contexts growing.
-int64_t AllocationsOf(const RandomModel& model, const std::vector<AttentionPlan>& plans) {
+int64_t AllocationsOf(const RandomTestModel& model, const std::vector<AttentionPlan>& plans) {
   const auto num_sequences = static_cast<int32_t>(plans.size());
   PlanHarness harness(model.model(), {.precision = Precision::kFast,
                                       .k_type = CacheType::kF16,
@@ -95,7 +95,7 @@ TEST(Allocation, IsCounted) {
 }
 
 TEST(Allocation, NoneInTheDecodeLoop) {
-  const RandomModel model(SmallModel(4, 2, 2, 64, 71));
+  const RandomTestModel model(SmallModel(4, 2, 2, 64, 71));
   std::vector<AttentionPlan> plans{AttentionPlan()};
   for (const char* text :
        {"tidal:budget=48:recent=8", "tidal:budget=48:recent=8:scope=kv:page=16",

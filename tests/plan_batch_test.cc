@@ -89,7 +89,7 @@ class PlanBatch : public testing::TestWithParam<std::tuple<Isa, Precision>> {
     return rows;
   }
 
-  RandomModel model_;
+  RandomTestModel model_;
   std::vector<AttentionPlan> plans_;
 };
 
@@ -243,7 +243,7 @@ INSTANTIATE_TEST_SUITE_P(Modes, PlanBatch,
 
 // Prefill in chunks of any size seals the same index, to rounding.
 TEST(PlanChunks, AnyChunksSealTheIndex) {
-  const RandomModel model(SmallModel(3, 2, 2, 64, 22));
+  const RandomTestModel model(SmallModel(3, 2, 2, 64, 22));
   const auto tokens = SomeTokens(203, 35);
   const AttentionPlan plan = PlanFor(model.config(), "tidal:budget=40:recent=8:below=0");
   PlanReference prefix(&model.reference(), 256, CacheType::kF32, CacheType::kF32);

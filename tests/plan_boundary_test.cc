@@ -15,7 +15,7 @@ class PlanBoundary : public testing::TestWithParam<Isa> {};
 // and 128. No longer context fits, for sanitizers to see what is read or written beyond.
 TEST_P(PlanBoundary, EveryContextFromTheFirstToken) {
   constexpr int32_t kLongest = 161;
-  const RandomModel model(SmallModel(3, 2, 2, 64, 11));
+  const RandomTestModel model(SmallModel(3, 2, 2, 64, 11));
   const auto tokens = SomeTokens(kLongest, 11);
   PlanComparison comparison;
   for (const char* text :
@@ -36,7 +36,7 @@ TEST_P(PlanBoundary, EveryContextFromTheFirstToken) {
 
 // Contexts around multiples of 32 and of pages up to some long ones.
 TEST_P(PlanBoundary, ContextsAroundMultiples) {
-  const RandomModel model(SmallModel(2, 1, 2, 64, 12));
+  const RandomTestModel model(SmallModel(2, 1, 2, 64, 12));
   constexpr int32_t kLongest = 2050;
   const auto tokens = SomeTokens(kLongest, 12);
   const AttentionPlan plans[] = {
@@ -90,7 +90,7 @@ std::vector<DecodedRow> DecodeAll(PlanHarness* harness, const AttentionPlan* pla
 // precisions and with every cache type.
 TEST_P(PlanBoundary, SetsOfTheWholeContextAreFullRowsBitForBit) {
   constexpr size_t kPrompt = 100;
-  const RandomModel model(SmallModel(5, 2, 3, 64, 13));
+  const RandomTestModel model(SmallModel(5, 2, 3, 64, 13));
   const auto tokens = SomeTokens(kPrompt + 3, 13);
   struct Mode {
     Precision precision;
@@ -123,7 +123,7 @@ TEST_P(PlanBoundary, SetsOfTheWholeContextAreFullRowsBitForBit) {
 
 // Layers that choose and read everything leave the row what it is.
 TEST_P(PlanBoundary, ChoosingBesideReadingEverythingChangesNoBit) {
-  const RandomModel model(SmallModel(4, 2, 2, 64, 14));
+  const RandomTestModel model(SmallModel(4, 2, 2, 64, 14));
   const auto tokens = SomeTokens(153, 14);
   PlanHarness harness(model.model(), {.isa = GetParam()});
   harness.Prefill(0, std::span(tokens).first(150));
@@ -144,7 +144,7 @@ TEST_P(PlanBoundary, ChoosingBesideReadingEverythingChangesNoBit) {
 }
 
 TEST_P(PlanBoundary, RowsBelowBelowAreFull) {
-  const RandomModel model(SmallModel(3, 2, 2, 64, 15));
+  const RandomTestModel model(SmallModel(3, 2, 2, 64, 15));
   const auto tokens = SomeTokens(135, 15);
   const AttentionPlan plan = PlanFor(model.config(), "tidal:budget=32:recent=8:below=130");
   PlanHarness harness(model.model(), {.isa = GetParam()});
@@ -164,7 +164,7 @@ TEST_P(PlanBoundary, RowsBelowBelowAreFull) {
 // With recent=0 the current token competes like any other (the paper's rule), with recent=1 it is
 // always there.
 TEST_P(PlanBoundary, TheCurrentTokenCompetesOrIsKept) {
-  const RandomModel model(SmallModel(3, 2, 2, 64, 16));
+  const RandomTestModel model(SmallModel(3, 2, 2, 64, 16));
   const auto tokens = SomeTokens(220, 16);
   for (const int32_t recent : {0, 1}) {
     const AttentionPlan plan =
@@ -203,7 +203,7 @@ TEST_P(PlanBoundary, TiesEverywhereGoToTheSmallerPositions) {
     file.AddTensor(name, InfoOf(DType::kF32).ggml_type, {spec.model_dim, rows},
                    std::vector<std::byte>(static_cast<size_t>(rows * spec.model_dim * 4)));
   }
-  const RandomModel model(file);
+  const RandomTestModel model(file);
   const auto tokens = SomeTokens(140, 18);
   for (const char* text :
        {"tidal:budget=20:recent=3", "tidal:budget=20:recent=3:scorer=exact:merge=max",

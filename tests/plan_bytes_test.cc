@@ -74,7 +74,7 @@ class PlanBytes : public testing::TestWithParam<CacheType> {
   double Row() const { return static_cast<double>(RowBytes(GetParam())); }
   double FullLayer() const { return kKvHeads * kKvLen * Row(); }
 
-  RandomModel model_;
+  RandomTestModel model_;
   std::vector<int32_t> tokens_;
 
  private:
@@ -123,7 +123,7 @@ INSTANTIATE_TEST_SUITE_P(Caches, PlanBytes,
 // and some padding where head_dim is no power of two. 2.5 bits with 2-bit codes.
 TEST(PlanMemory, TheIndexIsASmallShareOfTheCache) {
   for (const int32_t head_dim : {64, 80, 128}) {
-    const RandomModel model(SmallModel(2, 2, 2, head_dim, 62));
+    const RandomTestModel model(SmallModel(2, 2, 2, head_dim, 62));
     for (const auto& [bits, share] : {std::pair(4, 0.145), std::pair(2, 0.085)}) {
       PlanHarness harness(model.model(), {.precision = Precision::kFast,
                                           .k_type = CacheType::kF16,

@@ -20,7 +20,7 @@ class PlanEngine : public testing::Test {
   void Open(const TestModelSpec& spec, EngineOptions options) {
     path_ = testing::TempDir() + "/tidal_plan_engine_" + std::to_string(::getpid()) + ".gguf";
     ASSERT_TRUE(WriteRandomModel(path_, spec).ok());
-    model_ = std::make_unique<RandomModel>(spec);
+    model_ = std::make_unique<RandomTestModel>(spec);
     options.model_path = path_;
     options.device = TestDevice();
     options.num_threads = 2;
@@ -90,7 +90,7 @@ class PlanEngine : public testing::Test {
   }
 
   std::string path_;
-  std::unique_ptr<RandomModel> model_;
+  std::unique_ptr<RandomTestModel> model_;
   std::unique_ptr<Engine> engine_;
 };
 

@@ -27,7 +27,7 @@ class PlanFast : public testing::TestWithParam<std::tuple<Isa, CacheType>> {};
 
 TEST_P(PlanFast, IsAsCloseAsFullRowsAre) {
   const auto [isa, cache] = GetParam();
-  const RandomModel model(WideModel(2, 2, 64));
+  const RandomTestModel model(WideModel(2, 2, 64));
   const auto tokens = SomeTokens(kPrompt + kRows, 51);
   PlanHarness harness(
       model.model(), {.isa = isa, .precision = Precision::kFast, .k_type = cache, .v_type = cache});

@@ -109,7 +109,7 @@ class Prefilled {
   }
 
  private:
-  RandomModel model_;
+  RandomTestModel model_;
   std::vector<int32_t> tokens_;
   std::vector<PlanHarness> harnesses_;  // 2 and 4 bits
   PlanReference prefix_;
@@ -165,7 +165,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, EveryShape,
 
 // Newlines are kept beside sinks and recent tokens, the newest first.
 TEST(PlanKeep, NewlinesAreInTheSets) {
-  const RandomModel model(SmallModel(4, 2, 2, 64, 3));
+  const RandomTestModel model(SmallModel(4, 2, 2, 64, 3));
   const auto tokens = SomeTokens(kPrefill + 3, 3);
   for (const char* text :
        {"tidal:budget=32:recent=8:keep=newline:below=0",
@@ -192,7 +192,7 @@ TEST(PlanKeep, NewlinesAreInTheSets) {
 
 // A reuse layer's KV heads may use any of the selection layer's sets.
 TEST(PlanHeadmap, KvHeadsUseTheSetsOfTheMap) {
-  const RandomModel model(SmallModel(4, 3, 2, 64, 4));
+  const RandomTestModel model(SmallModel(4, 3, 2, 64, 4));
   const auto tokens = SomeTokens(kPrefill + 3, 4);
   AttentionPlan plan = PlanFor(model.config(), "kascade:full=0:select=0+2:floor=24:below=0");
   plan.headmap = {{}, {2, 0, 1}, {}, {1, 1, 0}};
@@ -207,7 +207,7 @@ TEST(PlanHeadmap, KvHeadsUseTheSetsOfTheMap) {
 
 // A percentage with several calibrated entries is another plan at another context.
 TEST(PlanVariants, ARowUsesTheVariantOfItsLength) {
-  const RandomModel model(SmallModel(4, 2, 2, 64, 5));
+  const RandomTestModel model(SmallModel(4, 2, 2, 64, 5));
   const auto tokens = SomeTokens(kPrefill + kDecode, 5);
   AttentionPlan plan = PlanFor(model.config(), "tidal:select=0:budget=12%:recent=2:below=0");
   plan.variants.emplace_back(

@@ -37,7 +37,7 @@ class PlanSchedule : public testing::Test {
   }
 
   static constexpr size_t kPrompt = 170;
-  RandomModel model_;
+  RandomTestModel model_;
   std::vector<int32_t> tokens_;
   PlanHarness harness_;
   PlanReference reference_;

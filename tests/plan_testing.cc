@@ -14,7 +14,7 @@
 
 namespace tidal {
 
-RandomModel::RandomModel(const GgufWriter& file) {
+RandomTestModel::RandomTestModel(const GgufWriter& file) {
   const std::string path = testing::TempDir() + "/tidal_plan_" + std::to_string(::getpid()) + "_" +
                            std::to_string(reinterpret_cast<uintptr_t>(this)) + ".gguf";
   const Status written = file.WriteFile(path);

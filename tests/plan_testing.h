@@ -18,10 +18,10 @@
 namespace tidal {
 
 // A random model, loaded, and the same for the reference.
-class RandomModel {
+class RandomTestModel {
  public:
-  explicit RandomModel(const TestModelSpec& spec) : RandomModel(BuildRandomModel(spec)) {}
-  explicit RandomModel(const GgufWriter& file);
+  explicit RandomTestModel(const TestModelSpec& spec) : RandomTestModel(BuildRandomModel(spec)) {}
+  explicit RandomTestModel(const GgufWriter& file);
   const Model& model() const { return *model_; }
   const ReferenceModel& reference() const { return *reference_; }
   const ModelConfig& config() const { return model_->config(); }
