@@ -225,6 +225,39 @@ class Reports(unittest.TestCase):
         self.assertIn("| `tidal:budget=512` | 0.100 (0.0500 to 0.150) | – |", result.stdout)
         self.assertIn("| `tidal` | niah_single_1 | 4096 | 20 | 60.0 |", result.stdout)
 
+    def test_tables_say_which_presets_read_less_for_their_loss(self):
+        def plan(preset, kl, size):
+            speed = {"scan_bytes": 0, "gather_bytes": size, "full_bytes": 0}
+            return {"plan": preset, "preset": preset, "kl": estimate(kl), "speed": speed}
+
+        for others, said in (([plan("quest", 0.2, 9)], "For each plan of another preset"), ([plan("streaming", 0.2, 3), plan("quest", 0.2, 9)], "as `streaming`.")):
+            result = self.run_tool("make_results.py", [loss_run([0.1] * 6, plans=[plan("tidal", 0.1, 5), *others])])
+            self.assertIn(said, result.stdout, result.stderr)
+
+    def test_free_runs_are_tables_and_compared(self):
+        def run(kl):
+            plan = {"plan": "tidal", "kl": estimate(kl), "length": estimate(20), "repetition": estimate(0.5), "kl_along": [0.1, kl, None],
+                    "attention": {"correction_rows": 16, "correction_kl": 0.25}}
+            return {"kind": "free_run", "model": "m", "model_hash": "x", "prefill": 64, "generate": 32, "temperature": 0.7, "windows": [{}, {}], "plans": [plan]}
+
+        table = self.run_tool("make_results.py", [run(0.2)])
+        self.assertIn("| `tidal` | 0.200 (0.100 to 0.300) | 0.100 | 0.200 | 20.0 (10.0 to 30.0) | 50.0 (25.0 to 75.0) | 16 | 0.250 |", table.stdout, table.stderr)
+        self.assertEqual(self.run_tool("compare_reports.py", [run(0.2)], [run(0.3)]).returncode, 0)
+        self.assertEqual(self.run_tool("compare_reports.py", [run(0.2)], [run(0.9)]).returncode, 1)
+
+    def test_tables_go_below_the_line_that_says_so(self):
+        with tempfile.TemporaryDirectory() as folder:
+            report, page = pathlib.Path(folder) / "r.json", pathlib.Path(folder) / "page.md"
+            report.write_text(json.dumps({"format": 1, "runs": [loss_run([0.1] * 6)]}), encoding="utf-8")
+            for before, code in (("# Mine\n", 1), ("# Mine\n\n<!-- The tables below are written by tools/make_results.py. -->\nold", 0)):
+                page.write_text(before, encoding="utf-8")
+                command = [sys.executable, TOOLS / "make_results.py", report, "--into", page]
+                self.assertEqual(subprocess.run(command, capture_output=True, check=False).returncode, code)
+            text = page.read_text(encoding="utf-8")
+            self.assertTrue(text.startswith("# Mine"))
+            self.assertIn("### m.gguf", text)
+            self.assertNotIn("old", text)
+
 
 class EvalData(unittest.TestCase):
     def test_the_texts_that_ship_are_what_their_sums_say(self):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares two reports of `tidal eval --report`: what B loses over A, plan by plan and task by task.
 
-Runs are matched by model and length (losses) or model and question (tasks), plans by their text. Where both runs saw
+Runs are matched by model and length (losses, free runs) or model and question (tasks), plans by their text. Where both runs saw
 the same windows the difference is taken window by window, and its 95 % interval is by bootstrap over documents; else the
 two intervals are set against each other. Tasks are compared case by case (exact two-sided sign test) where both hold
 the same cases.
@@ -23,8 +23,8 @@ SIGNIFICANT = 0.05
 
 
 def key_of(run):
-    own = run.get("prefill") if run.get("kind") == "loss" else run.get("question")
-    return run.get("kind"), run.get("model_hash"), own
+    own = run.get("question") if run.get("kind") == "task" else run.get("prefill")
+    return run.get("kind"), run.get("model_hash"), own, run.get("generate")
 
 
 def same_windows(a, b):
@@ -78,6 +78,22 @@ def compare_loss(a, b):
     return rows, worse
 
 
+def compare_free_runs(a, b):
+    """Each run writes its own texts, so the intervals are set against each other."""
+    rows, worse = [], False
+    plans = {plan["plan"]: plan for plan in a["plans"]}
+    for second in b["plans"]:
+        first = plans.get(second["plan"])
+        if first is None:
+            continue
+        ends = second["kl"]["low"], first["kl"]["high"]
+        is_worse = None not in ends and ends[0] > ends[1]
+        worse |= is_worse
+        rows.append([f"own text after {b['prefill']}", second["plan"], reports.interval(first["kl"]), reports.interval(second["kl"]),
+                     f"{second['kl']['value'] - first['kl']['value']:+.4g}", "WORSE" if is_worse else ""])
+    return rows, worse
+
+
 def sign_test(wins, losses):
     n = wins + losses
     tail = sum(math.comb(n, i) for i in range(min(wins, losses) + 1)) / 2**n
@@ -111,6 +127,9 @@ def compare_tasks(a, b):
     return rows, worse
 
 
+COMPARISONS = {"loss": compare_loss, "free_run": compare_free_runs, "task": compare_tasks}
+
+
 def main():
     if len(sys.argv) != 3 or sys.argv[1].startswith("-"):
         print(__doc__)
@@ -121,8 +140,7 @@ def main():
         rows, worse = [], False
         for run in second:
             if key_of(run) in first:
-                compare = compare_loss if run["kind"] == "loss" else compare_tasks
-                more, is_worse = compare(first[key_of(run)], run)
+                more, is_worse = COMPARISONS[run["kind"]](first[key_of(run)], run)
                 rows += more
                 worse |= is_worse
     except reports.ReportError as error:

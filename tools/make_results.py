@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Writes the tables of docs/results.md from reports of `tidal eval --report`: each with the command that made it.
 
-usage: tools/make_results.py REPORT... [--out FILE]      (folders of --report, or their report.json)
+usage: tools/make_results.py REPORT... [--into FILE]      (folders of --report, or their report.json)
+
+--into keeps what stands in FILE above the line that says where the tables begin, and writes them below it.
 """
 
 import argparse
@@ -11,6 +13,7 @@ import sys
 import reports
 
 MEGABYTE = 1e6
+TABLES_BEGIN = "<!-- The tables below are written by tools/make_results.py. -->"
 
 
 def origin(run):
@@ -19,6 +22,26 @@ def origin(run):
     return (f"```bash\n{run.get('command', '')}\n```\n\ntidal {run.get('version')}, model hash `{str(run.get('model_hash'))[:12]}`, "
             f"{machine.get('cpu')} ({machine.get('isa')}, {machine.get('threads')} threads), cache {machine.get('cache')}, "
             f"{run.get('started')}, {reports.figure(run.get('seconds'))} s.{stopped}")
+
+
+def unmatched(run):
+    """Plans of other presets that lose less than every `tidal` plan of the run that reads no more."""
+    points = [(plan.get("preset"), plan.get("plan"), reports.cache_bytes(plan.get("speed")), plan["kl"]["value"])
+              for plan in run.get("plans", []) if (plan.get("kl") or {}).get("value") is not None]
+    ours = [(size, kl) for preset, _, size, kl in points if preset == "tidal" and size is not None]
+    return [name for preset, name, size, kl in points if preset not in ("tidal", "full") and size is not None
+            and not any(our_size <= size and our_kl <= kl for our_size, our_kl in ours)]
+
+
+def said_of_presets(run):
+    """Whether another preset is the better choice at its bytes; nothing where there is nothing to set against each other."""
+    presets = {plan.get("preset") for plan in run.get("plans", []) if plan.get("speed")}
+    if "tidal" not in presets or len(presets - {"tidal", "full"}) == 0:
+        return []
+    better = unmatched(run)
+    if not better:
+        return ["For each plan of another preset there is a `tidal` plan here that loses no more and reads no more."]
+    return ["No `tidal` plan here loses as little and reads as little as " + ", ".join(f"`{name}`" for name in better) + "."]
 
 
 def loss_section(run):
@@ -39,6 +62,24 @@ def loss_section(run):
         f"### {run.get('model')}: loss at {run.get('prefill')} tokens",
         f"{tokens} decoded tokens of {len(run.get('windows', []))} windows, {len(run.get('documents', []))} documents; full attention "
         f"{reports.interval(run.get('full_nats'))} nats per token. In brackets 95 % intervals, by document.",
+        reports.table(titles, rows), *said_of_presets(run), origin(run)])
+
+
+def free_run_section(run):
+    rows = []
+    for plan in run.get("plans", []):
+        attention = plan.get("attention") or {}
+        corrected = attention.get("correction_rows") or 0
+        along = [kl for kl in plan.get("kl_along", []) if kl is not None]
+        rows.append([f"`{plan.get('plan')}`", reports.interval(plan.get("kl")), reports.figure(along[0] if along else None),
+                     reports.figure(along[-1] if along else None), reports.interval(plan.get("length")),
+                     reports.interval(plan.get("repetition"), 100), corrected,
+                     reports.figure(attention.get("correction_kl") if corrected else None)])
+    titles = ["plan", "KL, nats", "first sixteenth", "last sixteenth", "tokens", "repeated, %", "corrected rows", "KL seen by correction"]
+    return "\n\n".join([
+        f"### {run.get('model')}: text of its own after {run.get('prefill')} tokens",
+        f"Up to {run.get('generate')} tokens at temperature {reports.figure(run.get('temperature'))} after each of "
+        f"{len(run.get('windows', []))} windows, then read by full attention. In brackets 95 % intervals, by window.",
         reports.table(titles, rows), origin(run)])
 
 
@@ -52,8 +93,9 @@ def task_section(run):
         rows.append([f"`{plans[cell['plan']]}`", cell.get("task"), cell.get("length") or "all", cell.get("cases"),
                      reports.figure(100 * cell["score"]), reports.interval(right, 100),
                      "" if is_first else f"{paired.get('only_this')} / {paired.get('only_first')}",
-                     "" if is_first else reports.figure(paired.get("p_value"), 2)])
-    titles = ["plan", "task", "length", "cases", "score, %", "right, %", "only here / only first", "p"]
+                     "" if is_first else reports.figure(paired.get("p_value"), 2),
+                     "" if is_first else reports.interval(paired.get("difference"), 100)])
+    titles = ["plan", "task", "length", "cases", "score, %", "right, %", "only here / only first", "p", "score over first, %"]
     where = "decoded" if run.get("question") == "decoded" else "in the prefill"
     return "\n\n".join([
         f"### {run.get('model')}: retrieval, question {where}",
@@ -61,21 +103,34 @@ def task_section(run):
         reports.table(titles, rows), origin(run)])
 
 
+SECTIONS = {"loss": loss_section, "free_run": free_run_section, "task": task_section}
+
+
+def put_into(path, tables):
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        sys.exit(f"make_results.py: {path}: cannot read: {error.strerror}")
+    if TABLES_BEGIN not in text:
+        sys.exit(f"make_results.py: {path}: expected a line {TABLES_BEGIN}")
+    path.write_text(text.split(TABLES_BEGIN)[0] + TABLES_BEGIN + "\n\n" + tables, encoding="utf-8")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("reports", nargs="+", metavar="REPORT")
-    parser.add_argument("--out", type=pathlib.Path)
+    parser.add_argument("--into", type=pathlib.Path, metavar="FILE")
     arguments = parser.parse_args()
     sections = []
     try:
         for path in arguments.reports:
             for run in reports.load(path):
-                sections.append(loss_section(run) if run.get("kind") == "loss" else task_section(run))
+                sections.append(SECTIONS[run.get("kind")](run))
     except reports.ReportError as error:
         sys.exit(f"make_results.py: {error}")
     text = "\n\n".join(sections) + "\n"
-    if arguments.out:
-        arguments.out.write_text(text, encoding="utf-8")
+    if arguments.into:
+        put_into(arguments.into, text)
     else:
         sys.stdout.write(text)
 

@@ -24,6 +24,8 @@ namespace tidal {
 namespace {
 
 constexpr int32_t kMaxTokens = 1 << 24;
+// Rows of each window that --report draws the selected mass of layers from.
+constexpr int32_t kMassRows = 8;
 
 constexpr const char* kFooter =
     R"(Each window of a text is prefilled once with every layer full. Its next tokens are
@@ -52,7 +54,7 @@ class EvalLossCommand : public Command {
                : fmt::format("--prefill {} and --decode {}", request_.prefill, request_.decode);
   }
   Result<LoadedEngine> Load(const Console& console);
-  Result<int> RunLoss(const Console& console, const LoadedEngine& loaded);
+  Result<int> RunLoss(const Console& console, const LoadedEngine& loaded) const;
   Result<int> RunFreeRun(const Console& console, const LoadedEngine& loaded) const;
   FreeRunRequest FreeRun() const;
   EvalNeeds Needs() const { return free_run_ > 0 ? NeedsOf(FreeRun()) : NeedsOf(request_); }
@@ -116,8 +118,7 @@ Status EvalLossCommand::Check() {
   request_.seed = static_cast<uint64_t>(seed_);
   // As many plans as were asked for, to count what they need.
   request_.plans.resize(model_.engine.plans.size());
-  if (free_run_ > 0 && !report_folder_.empty())
-    return InvalidArgument("--report has no place for --free-run, expected one of them");
+  if (!report_folder_.empty()) request_.mass_rows = kMassRows;
   const EvalNeeds needs = Needs();
   if (model_.engine.ctx_size != 0 && model_.engine.ctx_size < needs.context)
     return InvalidArgument("--ctx-size is {}, but {} need {}", model_.engine.ctx_size, Lengths(),
@@ -178,25 +179,51 @@ class Progress {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
+// The command's run as a report has it, from the start of the work on.
+class ReportedRun {
+ public:
+  // Empty: there is no report. Errors: those of ReportFolder::Open.
+  static Result<ReportedRun> Open(const std::string& folder) {
+    ReportedRun run;
+    if (folder.empty()) return run;
+    TIDAL_ASSIGN_OR_RETURN(run.folder_, ReportFolder::Open(folder));
+    return run;
+  }
+
+  template <typename Request, typename Measured>
+  Status Add(const std::string& command_line, const Engine& engine, const EngineOptions& options,
+             const Request& request, const Measured& measured) {
+    if (!folder_) return OkStatus();
+    TIDAL_ASSIGN_OR_RETURN(const ReportRun run,
+                           DescribeRun(command_line, engine, options, started_));
+    folder_->report().Add(run, request, measured);
+    return folder_->Write();
+  }
+
+ private:
+  std::optional<ReportFolder> folder_;
+  std::chrono::system_clock::time_point started_ = std::chrono::system_clock::now();
+};
+
 Result<int> EvalLossCommand::RunFreeRun(const Console& console, const LoadedEngine& loaded) const {
   const FreeRunRequest request = FreeRun();
+  TIDAL_ASSIGN_OR_RETURN(ReportedRun report, ReportedRun::Open(report_folder_));
   Progress progress(console);
   TIDAL_ASSIGN_OR_RETURN(const FreeRunResult result,
                          MeasureFreeRun(loaded.engine.get(), request, progress.hooks()));
   progress.Clear();
-  const std::string model = BaseName(model_.engine.model_path);
-  if (!result.windows.empty())
+  if (!result.windows.empty()) {
+    const std::string model = BaseName(model_.engine.model_path);
     TIDAL_RETURN_IF_ERROR(
         Print(console, FreeRunTable(model, request, result), FreeRunJson(model, request, result)));
+    TIDAL_RETURN_IF_ERROR(
+        report.Add(command_line(), *loaded.engine, model_.engine, request, result));
+  }
   return result.interrupted ? progress.stopped_code() : kExitOk;
 }
 
-Result<int> EvalLossCommand::RunLoss(const Console& console, const LoadedEngine& loaded) {
-  const auto started = std::chrono::system_clock::now();
-  std::optional<ReportFolder> report;
-  if (!report_folder_.empty()) {
-    TIDAL_ASSIGN_OR_RETURN(report, ReportFolder::Open(report_folder_));
-  }
+Result<int> EvalLossCommand::RunLoss(const Console& console, const LoadedEngine& loaded) const {
+  TIDAL_ASSIGN_OR_RETURN(ReportedRun report, ReportedRun::Open(report_folder_));
   Progress progress(console);
   TIDAL_ASSIGN_OR_RETURN(const LossResult result,
                          MeasureLoss(loaded.engine.get(), request_, progress.hooks()));
@@ -205,12 +232,8 @@ Result<int> EvalLossCommand::RunLoss(const Console& console, const LoadedEngine&
     const std::string model = BaseName(model_.engine.model_path);
     TIDAL_RETURN_IF_ERROR(
         Print(console, LossTable(model, request_, result), LossJson(model, request_, result)));
-    if (report) {
-      TIDAL_ASSIGN_OR_RETURN(const ReportRun run,
-                             DescribeRun(command_line(), *loaded.engine, model_.engine, started));
-      report->report().Add(run, request_, result);
-      TIDAL_RETURN_IF_ERROR(report->Write());
-    }
+    TIDAL_RETURN_IF_ERROR(
+        report.Add(command_line(), *loaded.engine, model_.engine, request_, result));
   }
   return result.interrupted ? progress.stopped_code() : kExitOk;
 }

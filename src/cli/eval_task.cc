@@ -77,6 +77,7 @@ class EvalTaskCommand : public Command {
     std::vector<std::vector<TaskPrompt>> longbench;  // [tasks]; empty for others
   };
   Result<Input> ReadInput(const Console& console) const;
+  Result<LoadedEngine> Load(const Console& console, const std::vector<TaskPrompt>& prompts);
   std::vector<TaskCase> CasesOf(const TaskKind& kind, int32_t length) const;
   Result<std::vector<TaskPrompt>> MakePrompts(const Console& console, const Input& input,
                                               const Engine& engine,
@@ -204,6 +205,18 @@ Result<EvalTaskCommand::Input> EvalTaskCommand::ReadInput(const Console& console
   return input;
 }
 
+// Prompts from a file say what they have to fit into.
+Result<LoadedEngine> EvalTaskCommand::Load(const Console& console,
+                                           const std::vector<TaskPrompt>& prompts) {
+  EngineOptions& engine = model_.engine;
+  if (engine.ctx_size == 0)
+    for (const TaskPrompt& prompt : prompts)
+      engine.ctx_size = std::max(engine.ctx_size, prompt.length);
+  const EvalNeeds needs = TaskNeeds(engine.ctx_size, engine.plans.size());
+  engine.cache_tokens = needs.cache_tokens;
+  return LoadEngine(console, model_, needs.sequences);
+}
+
 // Depth by depth within a case, since its prompts begin alike.
 std::vector<TaskCase> EvalTaskCommand::CasesOf(const TaskKind& kind, int32_t length) const {
   std::vector<TaskCase> cases;
@@ -266,7 +279,7 @@ Result<int> EvalTaskCommand::Run(const Console& console) {
     TIDAL_ASSIGN_OR_RETURN(report, ReportFolder::Open(options_.report));
   }
   if (!options_.save_prompts.empty()) TIDAL_RETURN_IF_ERROR(CheckOutputPath(options_.save_prompts));
-  TIDAL_ASSIGN_OR_RETURN(const LoadedEngine loaded, LoadEngine(console, model_));
+  TIDAL_ASSIGN_OR_RETURN(const LoadedEngine loaded, Load(console, input.prompts));
   Engine* engine = loaded.engine.get();
   TIDAL_ASSIGN_OR_RETURN(
       const TaskTokenizer tokenizer,
@@ -277,7 +290,8 @@ Result<int> EvalTaskCommand::Run(const Console& console) {
     TIDAL_ASSIGN_OR_RETURN(prompts, MakePrompts(console, input, *engine, tokenizer));
   }
   if (!options_.save_prompts.empty()) TIDAL_RETURN_IF_ERROR(SavePrompts(prompts));
-  TIDAL_RETURN_IF_ERROR(CheckTaskPrompts(prompts, tokenizer, engine->ctx_size()));
+  TIDAL_RETURN_IF_ERROR(
+      CheckTaskPrompts(prompts, tokenizer, options_.question, engine->ctx_size()));
   TaskRunSettings settings;
   settings.question = options_.question;
   settings.seed = static_cast<uint64_t>(options_.seed);

@@ -16,6 +16,13 @@ Json DepthJson(const std::optional<double>& depth) {
   return depth ? Json(Rounded(*depth, kDecimals)) : Json();
 }
 
+// The interval is null where there is one case.
+Json DifferenceJson(const Estimate& difference) {
+  return {{"value", Rounded(difference.value, kDecimals)},
+          {"low", Rounded(difference.low, kDecimals)},
+          {"high", Rounded(difference.high, kDecimals)}};
+}
+
 Json CellJson(const TaskResult& result, const TaskCell& cell) {
   return {
       {"task", cell.task},
@@ -31,7 +38,8 @@ Json CellJson(const TaskResult& result, const TaskCell& cell) {
         {"only_first", cell.paired.only_first},
         {"only_this", cell.paired.only_this},
         {"neither", cell.paired.neither},
-        {"p_value", Rounded(cell.paired.p_value, kDecimals)}}},
+        {"p_value", Rounded(cell.paired.p_value, kDecimals)},
+        {"difference", DifferenceJson(cell.paired.difference)}}},
       {"prompt_tokens", Rounded(cell.prompt_tokens, 1)}};
 }
 
@@ -64,8 +72,10 @@ std::string Row(const TaskResult& result, const TaskCell& cell, int plan_width) 
       result.plans[static_cast<size_t>(cell.plan)], plan_width, cell.cases, 100 * cell.score,
       100.0 * cell.right / cell.cases, 100 * cell.interval.low, 100 * cell.interval.high);
   if (cell.plan > 0) {
-    row += fmt::format("  {:>5} {:>5} {:>7.3f}", cell.paired.only_first, cell.paired.only_this,
-                       cell.paired.p_value);
+    const Estimate& difference = cell.paired.difference;
+    row += fmt::format("  {:>5} {:>5} {:>7.3f}  {:>6.1f} [{:>6.1f}, {:>6.1f}]",
+                       cell.paired.only_first, cell.paired.only_this, cell.paired.p_value,
+                       100 * difference.value, 100 * difference.low, 100 * difference.high);
   }
   return row + "\n";
 }
@@ -97,11 +107,13 @@ std::string TaskResultTable(const std::string& model, const TaskResult& result) 
   const auto width = static_cast<int>(plan_width);
   std::string table = fmt::format(
       "{}, question {}, seed {}\nscore and right in %, the 95 % interval of right; first and this: "
-      "cases that only the first plan or only this one has right, p of the sign test\n\n",
+      "cases that only the first plan or only this one has right, p of the sign test; over first: "
+      "the score minus the first plan's, with its 95 % interval\n\n",
       model, result.question, result.seed);
-  table += fmt::format("{:<22} {:>7} {:>5}  {:<{}} {:>5} {:>6} {:>6}  {:>14}  {:>5} {:>5} {:>7}\n",
-                       "task", "length", "depth", "plan", width, "cases", "score", "right", "95 %",
-                       "first", "this", "p");
+  table += fmt::format(
+      "{:<22} {:>7} {:>5}  {:<{}} {:>5} {:>6} {:>6}  {:>14}  {:>5} {:>5} {:>7}  {:>6}\n", "task",
+      "length", "depth", "plan", width, "cases", "score", "right", "95 %", "first", "this", "p",
+      "over first");
   if (IsGrid(result))
     for (const TaskCell& cell : result.cells)
       if (cell.depth) table += Row(result, cell, width);

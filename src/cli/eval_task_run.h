@@ -25,15 +25,20 @@ struct TaskRunSettings {
   uint64_t seed = 0;  // that the prompts were made with, for the result
 };
 
-// kInvalidArgument, naming the prompt and both numbers, where one does not fit into `ctx_size` with
-// its answer; the errors of TaskTokenizer::Tokenize.
-Status CheckTaskPrompts(std::span<const TaskPrompt> prompts, const TaskTokenizer& tokenizer,
-                        int32_t ctx_size);
+// What RunTasks needs of an engine whose sequences hold `ctx_size` tokens.
+EvalNeeds TaskNeeds(int32_t ctx_size, size_t num_plans);
 
-// Answers each prompt greedily under each plan. What all plans read in full is computed once: they
-// take turns on one sequence, which keeps it. A signal ends the run between answers; what was
-// answered by then is summed up and `interrupted` set. Errors: those of the engine. REQUIRES: the
-// engine is idle and has no open sequence; CheckTaskPrompts.
+// kInvalidArgument, naming the prompt and both numbers, where one does not fit into `ctx_size` with
+// its answer, or what plans do not share of it not into what TaskNeeds has for that; the errors of
+// TaskTokenizer::Tokenize.
+Status CheckTaskPrompts(std::span<const TaskPrompt> prompts, const TaskTokenizer& tokenizer,
+                        TaskQuestion question, int32_t ctx_size);
+
+// Answers each prompt greedily under each plan, all plans side by side on forks of what they read
+// in full, which is computed once and kept as far as the next prompt begins alike. An answer whose
+// score can no longer change ends there. A signal ends the run; the prompts that were answered by
+// then are summed up and `interrupted` set. Errors: those of the engine. REQUIRES: the engine is
+// idle, has no open sequence and has what TaskNeeds says; CheckTaskPrompts.
 Result<TaskResult> RunTasks(const Console& console, Engine* engine,
                             std::span<const TaskPrompt> prompts, const TaskTokenizer& tokenizer,
                             const TaskRunSettings& settings, const InterruptScope& interrupt);

@@ -92,9 +92,53 @@ TEST_F(EvalTaskModel, FullAttentionFindsMostPasskeysAndPromptsComeBack) {
   // A pass key at the start is out of reach of the newest 124 tokens and four sinks.
   EXPECT_EQ(made["cells"][1]["plan"], "streaming:budget=128:below=0");
   EXPECT_LT(made["cells"][1]["right"], 2);
-  const Json read =
-      Run({"--prompts", saved, "-c", "1024", "--attention", "full,streaming:budget=128:below=0"});
-  EXPECT_EQ(read["answers"], made["answers"]);
+  const Json read = Run({"--prompts", saved, "--attention", "full,streaming:budget=128:below=0"});
+  EXPECT_EQ(read["answers"], made["answers"]) << "in a context as long as the prompts ask for";
+}
+
+TEST_F(EvalTaskModel, PlansAnswerSideBySideWhatTheyAnswerAlone) {
+  const std::vector<std::string> args = {"passkey", "--lengths", "512", "--depths",
+                                         "0.5",     "--cases",   "2"};
+  const auto with_plans = [&](const std::string& plans) {
+    std::vector<std::string> all = args;
+    all.insert(all.end(), {"--attention", plans});
+    return Run(all);
+  };
+  const Json together = with_plans("full,tidal:budget=128:below=0");
+  const Json alone = with_plans("tidal:budget=128:below=0");
+  ASSERT_EQ(alone["answers"].size(), 2U);
+  for (size_t i = 0; i < 2; ++i)
+    EXPECT_EQ(alone["answers"][i]["text"], together["answers"][2 * i + 1]["text"]);
+}
+
+TEST_F(EvalTaskModel, AnAnswerThatIsSureEnds) {
+  const TestFolder folder;
+  // Any answer contains the empty reference from its first token on.
+  const std::string prompts = folder.Write(
+      "p.jsonl",
+      R"({"task":"t","length":256,"depth":null,"number":0,"context":"One. ","question":"Two?",)"
+      R"("answer_prefix":"","answers":[""],"classes":[],"max_tokens":100,"metric":"all_parts",)"
+      R"("chat":false})"
+      "\n");
+  const Json result = Run({"--prompts", prompts, "--attention", "full"});
+  ASSERT_EQ(result["answers"].size(), 1U);
+  EXPECT_EQ(result["answers"][0]["score"], 1);
+  EXPECT_LT(result["answers"][0]["text"].get<std::string>().size(), 20U)
+      << "a token, not a hundred";
+}
+
+TEST_F(EvalTaskModel, AnswersLongerThanThereIsRoomForAreRefused) {
+  const TestFolder folder;
+  const std::string prompts = folder.Write(
+      "p.jsonl",
+      R"({"task":"t","length":4096,"depth":null,"number":0,"context":"One. ","question":"Two?",)"
+      R"("answer_prefix":"","answers":["x"],"classes":[],"max_tokens":2000,"metric":"all_parts",)"
+      R"("chat":false})"
+      "\n");
+  const CliResult result = RunTidal({"eval", "task", "--prompts", prompts, "-m", model_});
+  EXPECT_EQ(result.code, 1);
+  EXPECT_THAT(result.err,
+              HasSubstr("prompt 1 (t of 4096 tokens) needs 2048 tokens for its answer"));
 }
 
 TEST_F(EvalTaskModel, TheQuestionCanBeDecoded) {

@@ -1,6 +1,7 @@
 #include "eval/free_run.h"
 
 #include <algorithm>
+#include <cmath>
 #include <deque>
 #include <memory>
 #include <set>
@@ -146,7 +147,22 @@ Status RunWindow(Engine* engine, const FreeRunRequest& request, std::span<const 
   return OkStatus();
 }
 
-void Summarize(FreeRunResult* result) {
+std::vector<double> KlAlong(const std::vector<FreeRunText>& texts, int32_t generate) {
+  std::vector<double> sums(kFreeRunParts, 0.0);
+  std::vector<double> counts(kFreeRunParts, 0.0);
+  for (const FreeRunText& text : texts) {
+    for (size_t row = 0; row < text.kl.size(); ++row) {
+      const size_t part = row * kFreeRunParts / static_cast<size_t>(generate);
+      sums[part] += static_cast<double>(text.kl[row]);
+      ++counts[part];
+    }
+  }
+  for (size_t part = 0; part < sums.size(); ++part)
+    sums[part] = counts[part] == 0 ? std::nan("") : sums[part] / counts[part];
+  return sums;
+}
+
+void Summarize(int32_t generate, FreeRunResult* result) {
   const auto num_windows = static_cast<int32_t>(result->windows.size());
   for (FreeRunPlan& plan : result->plans) {
     const auto mean = [&](const auto& sum_of, const auto& count_of) {
@@ -171,6 +187,7 @@ void Summarize(FreeRunResult* result) {
     plan.length =
         mean([](const FreeRunText& text) { return static_cast<double>(text.tokens.size()); }, one);
     plan.repetition = mean([](const FreeRunText& text) { return text.repetition; }, one);
+    plan.kl_along = KlAlong(plan.texts, generate);
   }
 }
 
@@ -219,7 +236,7 @@ Result<FreeRunResult> MeasureFreeRun(Engine* engine, const FreeRunRequest& reque
     TIDAL_RETURN_IF_ERROR(status);
     result.windows.push_back(places[i]);
   }
-  if (!result.windows.empty()) Summarize(&result);
+  if (!result.windows.empty()) Summarize(request.generate, &result);
   return result;
 }
 

@@ -14,6 +14,8 @@
 
 namespace tidal {
 
+inline constexpr int32_t kFreeRunParts = 16;
+
 struct FreeRunRequest {
   std::vector<EvalDocument> documents;
   std::vector<EvalPlan> plans;
@@ -40,6 +42,9 @@ struct FreeRunPlan {
   Estimate kl;
   Estimate length;
   Estimate repetition;
+  // Mean KL of the rows in each of kFreeRunParts equal parts of FreeRunRequest::generate tokens;
+  // NaN where no text came so far.
+  std::vector<double> kl_along;
 };
 
 struct FreeRunResult {

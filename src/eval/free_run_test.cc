@@ -1,5 +1,6 @@
 #include "eval/free_run.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "eval/eval_testing.h"
@@ -35,6 +36,22 @@ TEST_F(FreeRuns, FullAttentionReadsItsOwnTextToRounding) {
     // Rows of a chunk and rows alone round otherwise: 1e-6 of logits of up to ten, squared in a KL.
     for (const float kl : text.kl) EXPECT_LT(kl, 1e-6F);
   }
+}
+
+TEST_F(FreeRuns, TheKlAlongTheTextIsThatOfItsParts) {
+  const FreeRunResult result = Measure(SomeRequest({"tidal:budget=24:recent=8:below=0"}));
+  const FreeRunPlan& plan = result.plans[0];
+  ASSERT_EQ(plan.kl_along.size(), static_cast<size_t>(kFreeRunParts));
+  // 99 rows of 100 tokens: the first part of 100 / 16 tokens has seven, rows 0 to 6.
+  double sum = 0;
+  double count = 0;
+  for (const FreeRunText& text : plan.texts) {
+    for (size_t row = 0; row < std::min<size_t>(text.kl.size(), 7); ++row) {
+      sum += static_cast<double>(text.kl[row]);
+      ++count;
+    }
+  }
+  EXPECT_DOUBLE_EQ(plan.kl_along[0], sum / count);
 }
 
 // The whole text scored at once by full attention, beside the same text decoded under the plan.

@@ -40,6 +40,8 @@ class WindowProgress {
     decode_share_ = (1 - prefill_share_) / (request.divergence ? 2 : 1);
   }
 
+  // For what is short.
+  EvalHooks Untold() const { return {hooks_.stop, nullptr}; }
   EvalHooks Prefill(size_t place) const { return Part(place, 0, prefill_share_); }
   EvalHooks Decode(size_t place) const { return Part(place, prefill_share_, decode_share_); }
   EvalHooks Generate(size_t place) const {
@@ -74,7 +76,8 @@ int32_t SameBeginning(const std::vector<TokenId>& a, const std::vector<TokenId>&
 // Everything about one window, kept only where all of it was done.
 struct FinishedWindow {
   DecodedWindow decoded;
-  std::vector<int32_t> same_text;  // [plans], empty without divergence
+  std::vector<int32_t> same_text;                  // [plans], empty without divergence
+  std::vector<std::vector<LayerMass>> layer_mass;  // [plans][layers], empty without mass_rows
 };
 
 Result<FinishedWindow> RunWindow(const Window& window, const LossRequest& request,
@@ -82,12 +85,25 @@ Result<FinishedWindow> RunWindow(const Window& window, const LossRequest& reques
   FinishedWindow finished;
   std::vector<AttentionPlan> plans = PlansOf(request);
   TIDAL_ASSIGN_OR_RETURN(finished.decoded, window.Decode(plans, progress.Decode(place)));
+  if (request.mass_rows > 0) {
+    const int32_t rows = std::min(request.mass_rows, request.decode);
+    TIDAL_ASSIGN_OR_RETURN(finished.layer_mass,
+                           window.MeasureLayerMass(plans, rows, progress.Untold()));
+  }
   if (!request.divergence) return finished;
   plans.insert(plans.begin(), AttentionPlan());
   TIDAL_ASSIGN_OR_RETURN(const auto texts, window.Generate(plans, progress.Generate(place)));
   for (size_t i = 1; i < texts.size(); ++i)
     finished.same_text.push_back(SameBeginning(texts[i], texts[0]));
   return finished;
+}
+
+void AddMasses(const std::vector<LayerMass>& masses, std::vector<LayerMass>* sums) {
+  sums->resize(masses.size());
+  for (size_t layer = 0; layer < masses.size(); ++layer) {
+    (*sums)[layer].sum += masses[layer].sum;
+    (*sums)[layer].rows += masses[layer].rows;
+  }
 }
 
 void Keep(const Place& place, FinishedWindow finished, LossResult* result) {
@@ -100,6 +116,8 @@ void Keep(const Place& place, FinishedWindow finished, LossResult* result) {
     window.tokens = std::move(finished.decoded.plans[i]);
     if (!finished.same_text.empty()) window.same_text = finished.same_text[i];
     result->plans[i].attention.Add(finished.decoded.attention[i]);
+    if (!finished.layer_mass.empty())
+      AddMasses(finished.layer_mass[i], &result->plans[i].layer_mass);
   }
 }
 
@@ -128,7 +146,7 @@ Status RunPlaces(Engine* engine, const LossRequest& request, const std::vector<P
     TIDAL_ASSIGN_OR_RETURN(FinishedWindow finished, RunWindow(window, request, progress, i));
     Keep(places[i], std::move(finished), result);
     if (i == 0 && request.speed_steps > 0)
-      TIDAL_RETURN_IF_ERROR(MeasureSpeeds(window, request, {hooks.stop, nullptr}, result));
+      TIDAL_RETURN_IF_ERROR(MeasureSpeeds(window, request, progress.Untold(), result));
   }
   return OkStatus();
 }

@@ -38,6 +38,7 @@ struct LossRequest {
   int32_t windows = 1;          // of each document
   bool divergence = false;      // also generate greedily, and see where texts part
   int32_t speed_steps = 0;      // decode steps per plan, alone, for its speed and bytes; 0: none
+  int32_t mass_rows = 0;        // decoded again of each window, to see what sets hold; 0: none
   uint64_t seed = 1;            // of the bootstrap
 };
 
@@ -70,7 +71,8 @@ struct PlanLoss {
   EvalPlan plan;
   std::vector<PlanWindow> windows;  // as LossResult::windows
   LossSummary summary;
-  AttentionStats attention;  // of all decoded rows
+  AttentionStats attention;           // of all decoded rows
+  std::vector<LayerMass> layer_mass;  // [layers]; empty without LossRequest::mass_rows
   // How well selected mass tells rows with a large kl; absent where no row has a mass.
   std::optional<RocCurve> guard;
   std::optional<PlanSpeed> speed;

@@ -142,6 +142,33 @@ TEST_F(Losses, SummariesAreMeansOverTokens) {
   EXPECT_EQ(result.plans[0].attention.sparse_rows, 80);
 }
 
+TEST_F(Losses, LayersTellWhatTheirSetsHold) {
+  LossRequest request = SomeRequest();
+  request.plans = {PlanOf(kSparse), PlanOf("full"), PlanOf("streaming:budget=24:below=0"),
+                   PlanOf("tidal:budget=24:recent=8:below=0:full=0:select=1")};
+  request.mass_rows = 3;
+  const LossResult result = Measure(request);
+  const auto rows_of = [&](size_t plan) {
+    std::vector<int64_t> rows;
+    for (const LayerMass& mass : result.plans[plan].layer_mass) rows.push_back(mass.rows);
+    return rows;
+  };
+  EXPECT_EQ(rows_of(0), (std::vector<int64_t>(4, 4 * 3))) << "three rows of each of four windows";
+  EXPECT_EQ(rows_of(1), (std::vector<int64_t>(4, 0))) << "full attention chooses nothing";
+  EXPECT_EQ(rows_of(2), (std::vector<int64_t>(4, 0))) << "streaming scores nothing";
+  EXPECT_EQ(rows_of(3), (std::vector<int64_t>{0, 12, 0, 0}));
+  // The one layer that chooses has the row's mass; of four layers the row has the least.
+  double row_sum = 0;
+  for (const PlanWindow& window : result.plans[3].windows)
+    for (size_t row = 0; row < 3; ++row)
+      row_sum += static_cast<double>(window.tokens[row].selected_mass);
+  EXPECT_NEAR(result.plans[3].layer_mass[1].sum, row_sum, 1e-5);
+  for (const LayerMass& mass : result.plans[0].layer_mass) {
+    EXPECT_GT(mass.sum, 0);
+    EXPECT_LE(mass.sum, 12.0001);
+  }
+}
+
 TEST_F(Losses, PlansBesideOthersLoseWhatTheyLoseAlone) {
   const LossResult together = Measure(SomeRequest());
   LossRequest request = SomeRequest();

@@ -50,9 +50,12 @@ Result<Report> Report::Parse(std::string_view name, std::string_view json) {
   return parsed;
 }
 
-void Report::Add(const ReportRun& run, const LossRequest& request, const LossResult& result,
-                 const LossReportExtras& extras) {
-  runs_->Add(report::LossRunJson(run, request, result, extras));
+void Report::Add(const ReportRun& run, const LossRequest& request, const LossResult& result) {
+  runs_->Add(report::LossRunJson(run, request, result));
+}
+
+void Report::Add(const ReportRun& run, const FreeRunRequest& request, const FreeRunResult& result) {
+  runs_->Add(report::FreeRunJson(run, request, result));
 }
 
 void Report::Add(const ReportRun& run, const TaskResult& result) {

@@ -1,5 +1,5 @@
-// The report of evaluations: what `--report DIR` holds. Runs are added one by one, of losses and of
-// tasks, of one model or several, and all of them are shown together.
+// The report of evaluations: what `--report DIR` holds. Runs are added one by one, of losses, of
+// free runs and of tasks, of one model or several, and all of them are shown together.
 //
 // Formats (report.json, the CSV files, report.html): docs/evaluation.md.
 #ifndef TIDAL_EVAL_REPORT_H_
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "eval/free_run.h"
 #include "eval/loss.h"
 #include "eval/task_result.h"
 
@@ -30,12 +31,6 @@ struct ReportRun {
   double seconds = 0;   // the whole run
 };
 
-// What loss.h has no place for.
-struct LossReportExtras {
-  // [plan][layer]: mean selected mass of the layers that chose, NaN of the others; may be empty.
-  std::vector<std::vector<double>> layer_mass;
-};
-
 // A file of the report's folder.
 struct ReportFile {
   std::string name;
@@ -53,8 +48,8 @@ class Report {
   static Result<Report> Parse(std::string_view name, std::string_view json);
 
   // A run that has the same command line and model as an earlier one takes its place.
-  void Add(const ReportRun& run, const LossRequest& request, const LossResult& result,
-           const LossReportExtras& extras = {});
+  void Add(const ReportRun& run, const LossRequest& request, const LossResult& result);
+  void Add(const ReportRun& run, const FreeRunRequest& request, const FreeRunResult& result);
   void Add(const ReportRun& run, const TaskResult& result);
 
   // report.json first, CSV files for what there is, report.html last. Texts are UTF-8; what was not

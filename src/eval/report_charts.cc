@@ -40,6 +40,22 @@ void AddLossPoints(const Json& run, MethodColors* colors, const XOf& x_of, Chart
   }
 }
 
+// Of each method the plan with the smallest budget, where methods differ most: a line for every
+// plan would be too many.
+std::vector<const Json*> SmallestOfMethods(const Json& run) {
+  std::vector<const Json*> smallest;
+  for (const Json& plan : Array(run, "plans")) {
+    const std::string method = MethodOf(plan);
+    const auto found = std::find_if(smallest.begin(), smallest.end(),
+                                    [&](const Json* other) { return MethodOf(*other) == method; });
+    if (found == smallest.end())
+      smallest.push_back(&plan);
+    else if (Number(plan, "budget") < Number(**found, "budget"))
+      *found = &plan;
+  }
+  return smallest;
+}
+
 std::string LengthName(double length) {
   const auto tokens = static_cast<int64_t>(length);
   return tokens >= 1024 && tokens % 1024 == 0 ? fmt::format("{}K", tokens / 1024)
@@ -141,12 +157,14 @@ std::string BudgetChart(const Json& run, MethodColors* colors) {
 std::string MassChart(const Json& run) {
   Chart chart;
   chart.title = "Selected mass per layer";
-  chart.note = "Share of attention probability inside the set, in the layers that choose.";
+  chart.note =
+      "Share of attention probability inside the set, in the layers that choose. Of each method "
+      "the smallest budget.";
   chart.x = {"layer", AxisScale::kLinear};
   chart.y = {"selected mass", AxisScale::kLinear};
-  for (const Json& plan : Array(run, "plans")) {
-    ChartSeries series{.name = Text(plan, "plan"), .color = static_cast<int>(chart.series.size())};
-    const Json& mass = Array(plan, "layer_mass");
+  for (const Json* plan : SmallestOfMethods(run)) {
+    ChartSeries series{.name = Text(*plan, "plan"), .color = static_cast<int>(chart.series.size())};
+    const Json& mass = Array(*plan, "layer_mass");
     for (size_t layer = 0; layer < mass.size(); ++layer) {
       if (!mass[layer].is_number()) continue;
       const auto value = mass[layer].get<double>();
@@ -164,12 +182,12 @@ std::string GuardChart(const Json& run) {
   chart.title = "Does selected mass tell bad tokens?";
   chart.note =
       "Bad: a KL above the 95th percentile. The diagonal is chance; the area under a curve is 1 "
-      "where mass tells all, 0.5 where it tells nothing.";
+      "where mass tells all, 0.5 where it tells nothing. Of each method the smallest budget.";
   chart.x = {"good rows taken for bad", AxisScale::kLinear};
   chart.y = {"bad rows found", AxisScale::kLinear};
-  for (const Json& plan : Array(run, "plans")) {
-    const Json& guard = At(plan, "guard");
-    ChartSeries series{.name = fmt::format("{} (area {})", Text(plan, "plan"),
+  for (const Json* plan : SmallestOfMethods(run)) {
+    const Json& guard = At(*plan, "guard");
+    ChartSeries series{.name = fmt::format("{} (area {})", Text(*plan, "plan"),
                                            ShortFigure(Number(guard, "auc"), 2)),
                        .color = static_cast<int>(chart.series.size()),
                        .dotted = false};
@@ -186,17 +204,41 @@ std::string GuardChart(const Json& run) {
   return SvgChart(chart);
 }
 
+std::string FreeRunChart(const Json& run) {
+  Chart chart;
+  chart.title = "Loss along text of its own";
+  chart.note = "Means over windows of the tokens up to the mark.";
+  chart.x = {"generated tokens", AxisScale::kLinear};
+  chart.y = {"KL to full attention, nats", AxisScale::kLog10};
+  for (const Json& plan : Array(run, "plans")) {
+    ChartSeries series{.name = Text(plan, "plan"), .color = static_cast<int>(chart.series.size())};
+    const Json& along = Array(plan, "kl_along");
+    for (size_t part = 0; part < along.size(); ++part) {
+      if (!along[part].is_number()) continue;
+      const double tokens = Number(run, "generate") * static_cast<double>(part + 1) /
+                            static_cast<double>(along.size());
+      const auto kl = along[part].get<double>();
+      series.points.push_back(
+          {tokens, kl, kNoValue, kNoValue,
+           fmt::format("{}, up to {:.0f} tokens: KL {}", series.name, tokens, ShortFigure(kl))});
+    }
+    if (!series.points.empty()) chart.series.push_back(std::move(series));
+  }
+  return SvgChart(chart);
+}
+
 std::string SpeedChart(const std::vector<const Json*>& runs) {
   Chart chart;
   chart.title = "Speed against context";
+  chart.note = "Of each method the smallest budget.";
   chart.x = {"tokens in the cache", AxisScale::kLog2};
   chart.y = {"decoded tokens per second", AxisScale::kLinear};
   MethodColors colors;
   for (const Json* run : runs) {
     AddSpeedPoint("full", colors.ColorOf("full"), At(*run, "full_speed"), &chart);
-    for (const Json& plan : Array(*run, "plans")) {
-      const std::string name = Text(plan, "plan");
-      if (name != "full") AddSpeedPoint(name, colors.ColorOf(name), At(plan, "speed"), &chart);
+    for (const Json* plan : SmallestOfMethods(*run)) {
+      const std::string name = Text(*plan, "plan");
+      if (name != "full") AddSpeedPoint(name, colors.ColorOf(name), At(*plan, "speed"), &chart);
     }
   }
   return SvgChart(chart);

@@ -27,6 +27,8 @@ std::string FrontChart(const Json& run, MethodColors* colors);
 std::string BudgetChart(const Json& run, MethodColors* colors);
 std::string MassChart(const Json& run);
 std::string GuardChart(const Json& run);
+// Of one free run.
+std::string FreeRunChart(const Json& run);
 // Of all runs of losses with one model.
 std::string SpeedChart(const std::vector<const Json*>& runs);
 // Of one run of tasks: one grid per task and plan.

@@ -72,11 +72,17 @@ struct CsvWriter {
                 "model,prefill,plan,auc,threshold,false_positive_rate,true_positive_rate"};
   CsvFile tasks{"tasks.csv",
                 "model,question,task,length,depth,plan,cases,score,right,right_low,right_high,both,"
-                "only_first,only_this,neither,p_value,prompt_tokens"};
+                "only_first,only_this,neither,p_value,difference,difference_low,difference_high,"
+                "prompt_tokens"};
+  CsvFile free_runs{"free_run.csv",
+                    "model,prefill,generate,temperature,plan,kl,kl_low,kl_high,length,length_low,"
+                    "length_high,repetition,repetition_low,repetition_high,correction_rows,"
+                    "correction_kl"};
 
   void AddPlan(const Json& run, const Json& plan);
   void AddPlanDetails(const Json& run, const Json& plan);
   void AddCell(const Json& run, const Json& cell);
+  void AddFreeRun(const Json& run, const Json& plan);
 };
 
 void CsvWriter::AddPlan(const Json& run, const Json& plan) {
@@ -131,7 +137,19 @@ void CsvWriter::AddCell(const Json& run, const Json& cell) {
   for (const char* key : {"cases", "score", "right", "low", "high"}) tasks.Add(Number(cell, key));
   for (const char* key : {"both", "only_first", "only_this", "neither", "p_value"})
     tasks.Add(Number(At(cell, "paired"), key));
+  tasks.Add(EstimateAt(At(cell, "paired"), "difference"));
   tasks.Add(Number(cell, "prompt_tokens")).EndLine();
+}
+
+void CsvWriter::AddFreeRun(const Json& run, const Json& plan) {
+  free_runs.Add(Text(run, "model"));
+  for (const char* key : {"prefill", "generate", "temperature"}) free_runs.Add(Number(run, key));
+  free_runs.Add(Text(plan, "plan"));
+  for (const char* key : {"kl", "length", "repetition"}) free_runs.Add(EstimateAt(plan, key));
+  const Json& attention = At(plan, "attention");
+  const double corrected = Number(attention, "correction_rows");
+  free_runs.Add(corrected);
+  free_runs.Add(corrected > 0 ? Number(attention, "correction_kl") : std::nan("")).EndLine();
 }
 
 }  // namespace
@@ -145,11 +163,13 @@ std::vector<ReportFile> CsvFiles(const Json& runs) {
         writer.AddPlanDetails(run, plan);
       }
     }
+    if (Text(run, "kind") == "free_run")
+      for (const Json& plan : Array(run, "plans")) writer.AddFreeRun(run, plan);
     for (const Json& cell : Array(run, "cells")) writer.AddCell(run, cell);
   }
   std::vector<ReportFile> files;
-  for (const CsvFile* file :
-       {&writer.loss, &writer.windows, &writer.layers, &writer.guard, &writer.tasks})
+  for (const CsvFile* file : {&writer.loss, &writer.windows, &writer.layers, &writer.guard,
+                              &writer.free_runs, &writer.tasks})
     file->PutInto(&files);
   return files;
 }

@@ -1,6 +1,7 @@
 #include "eval/report_json.h"
 
 #include <limits>
+#include <utility>
 
 namespace tidal::report {
 namespace {
@@ -59,6 +60,15 @@ Json BudgetAt(const AttentionPlan& plan, int32_t context) {
   return budget > 0 ? Json(budget) : Json(nullptr);
 }
 
+// By layer; null where none of its rows has a mass.
+Json LayerMassJson(const std::vector<LayerMass>& masses) {
+  Json list = Json::array();
+  for (const LayerMass& mass : masses)
+    list.push_back(mass.rows == 0 ? Json(nullptr)
+                                  : Json(mass.sum / static_cast<double>(mass.rows)));
+  return list;
+}
+
 Json AttentionJson(const AttentionStats& stats) {
   return {{"full_rows", stats.full_rows},
           {"sparse_rows", stats.sparse_rows},
@@ -66,10 +76,20 @@ Json AttentionJson(const AttentionStats& stats) {
           {"tokens_full", stats.MeanTokensAttended(LayerRole::kFull)},
           {"tokens_selection", stats.MeanTokensAttended(LayerRole::kSelection)},
           {"tokens_reuse", stats.MeanTokensAttended(LayerRole::kReuse)},
-          {"selected_mass", stats.MeanSelectedMass()}};
+          {"selected_mass", stats.MeanSelectedMass()},
+          {"correction_runs", stats.correction.runs},
+          {"correction_rows", stats.correction.rows},
+          {"correction_kl", stats.correction.kl_mean}};
 }
 
-Json PlanJson(const PlanLoss& loss, int32_t context) {
+Json PlanJson(const EvalPlan& plan, int32_t context) {
+  return {{"plan", plan.text},
+          {"spelled_out", plan.plan.ToString()},
+          {"preset", plan.plan.preset},
+          {"budget", BudgetAt(plan.plan, context)}};
+}
+
+Json PlanLossJson(const PlanLoss& loss, int32_t context) {
   const LossSummary& summary = loss.summary;
   Json window_kl = Json::array();
   Json window_extra_nats = Json::array();
@@ -78,23 +98,34 @@ Json PlanJson(const PlanLoss& loss, int32_t context) {
     window_kl.push_back(means.kl);
     window_extra_nats.push_back(means.extra_nats);
   }
-  Json json = {{"plan", loss.plan.text},
-               {"spelled_out", loss.plan.plan.ToString()},
-               {"preset", loss.plan.plan.preset},
-               {"budget", BudgetAt(loss.plan.plan, context)},
-               {"tokens", summary.tokens},
-               {"kl", EstimateJson(summary.kl)},
-               {"kl_p99", EstimateJson(summary.kl_p99)},
-               {"extra_nats", EstimateJson(summary.extra_nats)},
-               {"agreement", EstimateJson(summary.agreement)},
-               {"kl_over_first", EstimateJson(summary.kl_over_first)},
-               {"window_kl", window_kl},
-               {"window_extra_nats", window_extra_nats},
-               {"attention", AttentionJson(loss.attention)}};
+  Json json = PlanJson(loss.plan, context);
+  json["tokens"] = summary.tokens;
+  json["kl"] = EstimateJson(summary.kl);
+  json["kl_p99"] = EstimateJson(summary.kl_p99);
+  json["extra_nats"] = EstimateJson(summary.extra_nats);
+  json["agreement"] = EstimateJson(summary.agreement);
+  json["kl_over_first"] = EstimateJson(summary.kl_over_first);
+  json["window_kl"] = window_kl;
+  json["window_extra_nats"] = window_extra_nats;
+  json["attention"] = AttentionJson(loss.attention);
+  if (!loss.layer_mass.empty()) json["layer_mass"] = LayerMassJson(loss.layer_mass);
   if (summary.same_text) json["same_text"] = EstimateJson(*summary.same_text);
   if (loss.guard) json["guard"] = GuardJson(*loss.guard);
   if (loss.speed) json["speed"] = SpeedJson(*loss.speed);
   return json;
+}
+
+Json FreeRunTextsJson(const std::vector<FreeRunText>& texts) {
+  Json list = Json::array();
+  for (const FreeRunText& text : texts) {
+    double sum = 0;
+    for (const float kl : text.kl) sum += static_cast<double>(kl);
+    list.push_back({{"tokens", text.tokens.size()},
+                    {"reason", NameOf(text.reason)},
+                    {"repetition", text.repetition},
+                    {"kl", text.kl.empty() ? kNan : sum / static_cast<double>(text.kl.size())}});
+  }
+  return list;
 }
 
 Json CellJson(const TaskCell& cell) {
@@ -114,7 +145,8 @@ Json CellJson(const TaskCell& cell) {
             {"only_first", paired.only_first},
             {"only_this", paired.only_this},
             {"neither", paired.neither},
-            {"p_value", paired.p_value}}}};
+            {"p_value", paired.p_value},
+            {"difference", EstimateJson(paired.difference)}}}};
 }
 
 // The scores of the cell's cases, by which two runs are compared case by case.
@@ -135,8 +167,7 @@ Json CellsJson(const std::vector<TaskCell>& cells) {
 
 }  // namespace
 
-Json LossRunJson(const ReportRun& run, const LossRequest& request, const LossResult& result,
-                 const LossReportExtras& extras) {
+Json LossRunJson(const ReportRun& run, const LossRequest& request, const LossResult& result) {
   Json json = RunJson("loss", run);
   json["prefill"] = request.prefill;
   json["decode"] = request.decode;
@@ -151,9 +182,34 @@ Json LossRunJson(const ReportRun& run, const LossRequest& request, const LossRes
   json["full_nats"] = EstimateJson(result.full_nats);
   if (result.full_speed) json["full_speed"] = SpeedJson(*result.full_speed);
   json["plans"] = Json::array();
-  for (size_t i = 0; i < result.plans.size(); ++i) {
-    json["plans"].push_back(PlanJson(result.plans[i], request.prefill + request.decode));
-    if (i < extras.layer_mass.size()) json["plans"].back()["layer_mass"] = extras.layer_mass[i];
+  for (const PlanLoss& plan : result.plans)
+    json["plans"].push_back(PlanLossJson(plan, request.prefill + request.decode));
+  return json;
+}
+
+Json FreeRunJson(const ReportRun& run, const FreeRunRequest& request, const FreeRunResult& result) {
+  Json json = RunJson("free_run", run);
+  json["prefill"] = request.prefill;
+  json["generate"] = request.generate;
+  json["windows_per_document"] = request.windows;
+  json["temperature"] = request.sampling.temperature;
+  json["seed"] = request.sampling.seed;
+  json["interrupted"] = result.interrupted;
+  json["documents"] = Json::array();
+  for (const EvalDocument& document : request.documents) json["documents"].push_back(document.name);
+  json["windows"] = Json::array();
+  for (const LossWindow& window : result.windows)
+    json["windows"].push_back({{"document", window.document}, {"begin", window.begin}});
+  json["plans"] = Json::array();
+  for (const FreeRunPlan& plan : result.plans) {
+    Json entry = PlanJson(plan.plan, request.prefill + request.generate);
+    entry["kl"] = EstimateJson(plan.kl);
+    entry["length"] = EstimateJson(plan.length);
+    entry["repetition"] = EstimateJson(plan.repetition);
+    entry["kl_along"] = plan.kl_along;
+    entry["texts"] = FreeRunTextsJson(plan.texts);
+    entry["attention"] = AttentionJson(plan.attention);
+    json["plans"].push_back(std::move(entry));
   }
   return json;
 }

@@ -15,8 +15,8 @@ using Json = nlohmann::ordered_json;
 
 inline constexpr int kFormat = 1;
 
-Json LossRunJson(const ReportRun& run, const LossRequest& request, const LossResult& result,
-                 const LossReportExtras& extras);
+Json LossRunJson(const ReportRun& run, const LossRequest& request, const LossResult& result);
+Json FreeRunJson(const ReportRun& run, const FreeRunRequest& request, const FreeRunResult& result);
 Json TaskRunJson(const ReportRun& run, const TaskResult& result);
 
 // Fields of an object; of anything else, and where there is no such field of the type: null, NaN,

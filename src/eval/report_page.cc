@@ -65,6 +65,20 @@ std::string LossTable(const Json& run) {
   return table.Html();
 }
 
+std::string FreeRunTable(const Json& run) {
+  Table table(
+      {"plan", "KL, nats", "tokens", "repeated, %", "corrected rows", "KL that corrections saw"});
+  for (const Json& plan : Array(run, "plans")) {
+    const Json& attention = At(plan, "attention");
+    const double corrected = Number(attention, "correction_rows");
+    table.AddRow({"<code>" + EscapeHtml(Text(plan, "plan")) + "</code>",
+                  EstimateCell(EstimateAt(plan, "kl")), EstimateCell(EstimateAt(plan, "length")),
+                  EstimateCell(EstimateAt(plan, "repetition"), 100), Whole(corrected),
+                  corrected > 0 ? ShortFigure(Number(attention, "correction_kl")) : "–"});
+  }
+  return table.Html();
+}
+
 std::string PairedCell(const Json& cell) {
   const Json& paired = At(cell, "paired");
   return fmt::format("{} / {}", Whole(Number(paired, "only_this")),
@@ -72,8 +86,8 @@ std::string PairedCell(const Json& cell) {
 }
 
 std::string TaskTable(const Json& run) {
-  Table table(
-      {"plan", "task", "length", "cases", "score, %", "right, %", "only here / only first", "p"});
+  Table table({"plan", "task", "length", "cases", "score, %", "right, %", "only here / only first",
+               "p", "score over first, %"});
   const Json& plans = Array(run, "plans");
   for (const Json& cell : Array(run, "totals")) {
     const double index = Number(cell, "plan");
@@ -87,7 +101,8 @@ std::string TaskTable(const Json& run) {
          EscapeHtml(Text(cell, "task")), length > 0 ? fmt::format("{:.0f}", length) : "all",
          Whole(Number(cell, "cases")), ShortFigure(100 * Number(cell, "score")),
          EstimateCell(right, 100), index > 0 ? PairedCell(cell) : "",
-         index > 0 ? ShortFigure(Number(At(cell, "paired"), "p_value"), 2) : ""});
+         index > 0 ? ShortFigure(Number(At(cell, "paired"), "p_value"), 2) : "",
+         index > 0 ? EstimateCell(EstimateAt(At(cell, "paired"), "difference"), 100) : ""});
   }
   return table.Html();
 }
@@ -124,13 +139,32 @@ std::string LossSection(const Json& run, MethodColors* colors) {
   return html + LossTable(run) + Origin(run);
 }
 
+std::string FreeRunSection(const Json& run) {
+  std::string html = fmt::format("<h2>{}: text of its own after {} tokens</h2>\n",
+                                 EscapeHtml(Text(run, "model")), Whole(Number(run, "prefill")));
+  html += fmt::format(
+      "<p>After each of {} windows each plan generated up to {} tokens (temperature {}), and full "
+      "attention read them. Repeated: the share of sequences of 8 tokens that occurred before. "
+      "Intervals are 95 %, by window.</p>\n",
+      Array(run, "windows").size(), Whole(Number(run, "generate")),
+      ShortFigure(Number(run, "temperature")));
+  return html + Charts(FreeRunChart(run)) + FreeRunTable(run) + Origin(run);
+}
+
 std::string TaskSection(const Json& run) {
   std::string html = fmt::format(
       "<h2>{}: retrieval</h2>\n<p>The question was {}. Intervals are 95 %; p is of the "
-      "sign test over the cases that differ from the first plan's.</p>\n",
+      "sign test over the cases that differ from the first plan's, whose score the last column "
+      "is set against.</p>\n",
       EscapeHtml(Text(run, "model")),
       Text(run, "question") == "decoded" ? "decoded" : "part of the prefill");
   return html + Charts(NeedleGrids(run)) + TaskTable(run) + Origin(run);
+}
+
+std::string Section(const Json& run, MethodColors* colors) {
+  const std::string kind = Text(run, "kind");
+  if (kind == "task") return TaskSection(run);
+  return kind == "free_run" ? FreeRunSection(run) : LossSection(run, colors);
 }
 
 // One chart per model, over its runs at several contexts.
@@ -159,8 +193,7 @@ std::string SpeedSections(const Json& runs) {
 std::string ReportPage(const Json& runs) {
   MethodColors colors;
   std::string body;
-  for (const Json& run : runs)
-    body += Text(run, "kind") == "task" ? TaskSection(run) : LossSection(run, &colors);
+  for (const Json& run : runs) body += Section(run, &colors);
   body += SpeedSections(runs);
   return fmt::format(
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"

@@ -90,11 +90,34 @@ TaskResult Tasks() {
                               plan == 0 ? 1.0 : 0.5,
                               plan == 0 ? 2 : 1,
                               {0.1, 0.9},
-                              {1, 1, 0, 0, 1},
+                              {1, 1, 0, 0, 1, {plan == 0 ? 0.0 : -0.5, -1, 0}},
                               4000});
   result.totals.push_back(
       {"niah_single_1", 4096, std::nullopt, 1, 4, 0.5, 2, {0.1, 0.9}, {2, 2, 0, 0, 0.5}, 4000});
   result.answers.push_back({"niah_single_1", 4096, 0.5, 1, 1, 4000, "x", 0.5});
+  return result;
+}
+
+FreeRunRequest FreeRunRequestOf() {
+  FreeRunRequest request;
+  request.documents = {{"a.txt", {}}};
+  request.generate = 32;
+  request.sampling.temperature = 0;
+  return request;
+}
+
+FreeRunResult FreeRuns() {
+  FreeRunResult result;
+  result.windows = {{0, 64, 0}};
+  FreeRunPlan plan;
+  plan.plan = LossOf("tidal:correct=8", 256, 0).plan;
+  plan.texts = {{{1, 2, 3}, FinishReason::kStop, {0.25F, 0.5F}, 0.5}};
+  plan.attention.correction = {.runs = 2, .rows = 16, .kl_mean = 0.2, .kl_max = 1};
+  plan.kl = {0.25, 0.125, 0.5};
+  plan.length = {20, kNan, kNan};
+  plan.repetition = {0.5, kNan, kNan};
+  plan.kl_along = {0.25, kNan};
+  result.plans = {plan};
   return result;
 }
 
@@ -106,8 +129,9 @@ std::string FileNamed(const Report& report, const std::string& name) {
 
 TEST(Report, HoldsWhatWasMeasured) {
   Report report;
-  report.Add(SomeRun("tidal eval loss"), RequestOf(4096), Losses(),
-             {{{0.9, kNan}, {0.8, 0.7}, {}}});
+  LossResult losses = Losses();
+  losses.plans[0].layer_mass = {{1.8, 2}, {0, 0}};
+  report.Add(SomeRun("tidal eval loss"), RequestOf(4096), losses);
   const Json json = Json::parse(FileNamed(report, "report.json"));
   const Json& run = json["runs"][0];
   EXPECT_EQ(json["format"], 1);
@@ -119,7 +143,7 @@ TEST(Report, HoldsWhatWasMeasured) {
   EXPECT_EQ(plan["kl"]["high"], 0.1);
   EXPECT_NEAR(plan["window_kl"][0].get<double>(), 0.1, 1e-6) << "the mean of 0.05 and 0.15";
   EXPECT_TRUE(plan["kl_over_first"]["low"].is_null()) << "JSON has no NaN";
-  EXPECT_TRUE(plan["layer_mass"][1].is_null());
+  EXPECT_EQ(plan["layer_mass"].dump(), "[0.9,null]");
   EXPECT_EQ(plan["guard"]["auc"], 0.75);
 }
 
@@ -176,15 +200,47 @@ TEST(Report, TextsAreEscaped) {
 
 TEST(Report, ThePageNeedsNothingFromOutside) {
   Report report;
-  report.Add(SomeRun("a"), RequestOf(4096), Losses(), {{{0.9, 0.8}, {}, {}}});
+  LossResult losses = Losses();
+  losses.plans[0].layer_mass = {{1.8, 2}, {0.5, 1}};
+  report.Add(SomeRun("a"), RequestOf(4096), losses);
   report.Add(SomeRun("b"), Tasks());
+  report.Add(SomeRun("c"), FreeRunRequestOf(), FreeRuns());
   const std::string page = FileNamed(report, "report.html");
   for (const char* outside : {"src=", "href=", "url(", "http:", "https:", "@import"})
     EXPECT_THAT(page, Not(HasSubstr(outside)));
-  for (const char* title :
-       {"Loss against bytes", "Loss against budget", "Selected mass per layer",
-        "Does selected mass tell bad tokens?", "Speed against context", "niah_single_1, tidal"})
+  for (const char* title : {"Loss against bytes", "Loss against budget", "Selected mass per layer",
+                            "Does selected mass tell bad tokens?", "Speed against context",
+                            "niah_single_1, tidal", "Loss along text of its own"})
     EXPECT_THAT(page, HasSubstr(title));
+}
+
+TEST(Report, HoldsFreeRuns) {
+  Report report;
+  report.Add(SomeRun("tidal eval loss"), FreeRunRequestOf(), FreeRuns());
+  const Json run = Json::parse(FileNamed(report, "report.json"))["runs"][0];
+  EXPECT_EQ(run["kind"], "free_run");
+  EXPECT_EQ(run["generate"], 32);
+  EXPECT_EQ(run["documents"].dump(), R"(["a.txt"])");
+  const Json& plan = run["plans"][0];
+  EXPECT_EQ(plan["length"]["value"], 20);
+  EXPECT_TRUE(plan["kl_along"][1].is_null());
+  EXPECT_EQ(plan["texts"][0]["reason"], "stop");
+  EXPECT_EQ(plan["texts"][0]["tokens"], 3);
+  EXPECT_EQ(plan["texts"][0]["kl"], 0.375);
+  EXPECT_EQ(plan["attention"]["correction_rows"], 16);
+  EXPECT_THAT(FileNamed(report, "free_run.csv"),
+              HasSubstr("tiny.gguf,4096,32,0,tidal:correct=8,0.25,0.125,0.5,20,,,0.5,,,16,0.2\n"));
+}
+
+TEST(Report, PicturesHaveOnePlanOfEachMethod) {
+  Report report;
+  LossResult losses = Losses();
+  for (PlanLoss& plan : losses.plans) plan.layer_mass = {{0.5, 1}};
+  report.Add(SomeRun("a"), RequestOf(4096), losses);
+  const std::string page = FileNamed(report, "report.html");
+  EXPECT_THAT(page, HasSubstr("tidal:budget=256, layer 0: 0.500"));
+  EXPECT_THAT(page, HasSubstr("quest:budget=512, layer 0: 0.500"));
+  EXPECT_THAT(page, Not(HasSubstr("tidal:budget=512, layer 0")));
 }
 
 TEST(Report, FilesAreThoseThatHaveLines) {
@@ -195,7 +251,7 @@ TEST(Report, FilesAreThoseThatHaveLines) {
   EXPECT_THAT(names, ElementsAre("report.json", "tasks.csv", "report.html"));
   EXPECT_THAT(FileNamed(report, "tasks.csv"),
               HasSubstr("tiny.gguf,prefill,niah_single_1,4096,0.5,tidal,2,0.5,1,0.1,0.9,1,1,0,0,1,"
-                        "4000\n"));
+                        "-0.5,-1,0,4000\n"));
 }
 
 TEST(HtmlText, FiguresAreShortAndHonest) {

@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "eval/statistics.h"
+
 namespace tidal {
 
 // 95 % interval of a share of cases, both in [0, 1].
@@ -27,6 +29,8 @@ struct PairedCounts {
   int32_t only_this = 0;
   int32_t neither = 0;
   double p_value = 1;
+  // Of the mean scores, this cell's minus the first plan's; the interval by bootstrap over cases.
+  Estimate difference;
 };
 
 // One prompt answered under one plan.

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "base/check.h"
+#include "eval/statistics.h"
 
 namespace tidal {
 namespace {
@@ -34,6 +35,27 @@ std::vector<Case> WholeCases(const TaskResult& result) {
   return cases;
 }
 
+// The cases that a cell of each plan sums up.
+struct Group {
+  TaskCell label;  // task, length and depth
+  std::vector<const Case*> cases;
+};
+
+std::vector<Group> GroupBy(const std::vector<Case>& cases,
+                           const std::function<TaskCell(const TaskAnswer&)>& label) {
+  std::vector<Group> groups;
+  for (const Case& answers : cases) {
+    const TaskCell wanted = label(*answers[0]);
+    auto group = std::find_if(groups.begin(), groups.end(), [&](const Group& known) {
+      return known.label.task == wanted.task && known.label.length == wanted.length &&
+             known.label.depth == wanted.depth;
+    });
+    if (group == groups.end()) group = groups.insert(groups.end(), {wanted, {}});
+    group->cases.push_back(&answers);
+  }
+  return groups;
+}
+
 void AddCase(const Case& answers, TaskCell* cell) {
   const TaskAnswer& answer = *answers[static_cast<size_t>(cell->plan)];
   const bool first = IsRight(*answers[0]);
@@ -46,33 +68,37 @@ void AddCase(const Case& answers, TaskCell* cell) {
   ++(first ? (here ? paired.both : paired.only_first) : (here ? paired.only_this : paired.neither));
 }
 
-void Finish(TaskCell* cell) {
-  cell->score /= cell->cases;
-  cell->prompt_tokens /= cell->cases;
-  cell->interval = WilsonInterval(cell->right, cell->cases);
-  cell->paired.p_value = SignTest(cell->paired.only_first, cell->paired.only_this);
+// What a plan's mean score is over that of the first plan. The draws are the same for all plans.
+Estimate DifferenceOf(const std::vector<const Case*>& cases, size_t plan) {
+  constexpr uint64_t kSeed = 1;
+  return Bootstrap(static_cast<int32_t>(cases.size()), kSeed, [&](std::span<const int32_t> drawn) {
+    double sum = 0;
+    for (const int32_t index : drawn) {
+      const Case& answers = *cases[static_cast<size_t>(index)];
+      sum += answers[plan]->score - answers[0]->score;
+    }
+    return sum / static_cast<double>(drawn.size());
+  });
 }
 
-// Groups cases by what `label` says of them, one cell a plan and group.
+TaskCell CellOf(const Group& group, size_t plan) {
+  TaskCell cell = group.label;
+  cell.plan = static_cast<int32_t>(plan);
+  for (const Case* answers : group.cases) AddCase(*answers, &cell);
+  cell.score /= cell.cases;
+  cell.prompt_tokens /= cell.cases;
+  cell.interval = WilsonInterval(cell.right, cell.cases);
+  cell.paired.p_value = SignTest(cell.paired.only_first, cell.paired.only_this);
+  cell.paired.difference = DifferenceOf(group.cases, plan);
+  return cell;
+}
+
+// One cell a group, as `label` makes them, and plan.
 std::vector<TaskCell> MakeCells(const TaskResult& result, const std::vector<Case>& cases,
                                 const std::function<TaskCell(const TaskAnswer&)>& label) {
   std::vector<TaskCell> cells;
-  for (const Case& answers : cases) {
-    const TaskCell wanted = label(*answers[0]);
-    auto group = std::find_if(cells.begin(), cells.end(), [&](const TaskCell& cell) {
-      return cell.task == wanted.task && cell.length == wanted.length && cell.depth == wanted.depth;
-    });
-    if (group == cells.end()) {
-      const auto offset = static_cast<std::ptrdiff_t>(cells.size());
-      cells.insert(cells.end(), result.plans.size(), wanted);
-      group = cells.begin() + offset;
-      for (size_t plan = 0; plan < result.plans.size(); ++plan)
-        group[static_cast<std::ptrdiff_t>(plan)].plan = static_cast<int32_t>(plan);
-    }
-    for (size_t plan = 0; plan < result.plans.size(); ++plan)
-      AddCase(answers, &group[static_cast<std::ptrdiff_t>(plan)]);
-  }
-  for (TaskCell& cell : cells) Finish(&cell);
+  for (const Group& group : GroupBy(cases, label))
+    for (size_t plan = 0; plan < result.plans.size(); ++plan) cells.push_back(CellOf(group, plan));
   return cells;
 }
 

@@ -1,5 +1,6 @@
 #include "eval/task_stats.h"
 
+#include <cmath>
 #include <gtest/gtest.h>
 
 namespace tidal {
@@ -71,6 +72,13 @@ TEST(TaskStatsTest, SumsUpPairedCasesByCell) {
   EXPECT_EQ(cell.paired.only_this, 0);
   EXPECT_EQ(cell.paired.neither, 1);
   EXPECT_DOUBLE_EQ(cell.prompt_tokens, 1001);
+  // (0 - 0.5 - 0.5) / 3, and no draw is beyond the least and the largest difference.
+  EXPECT_DOUBLE_EQ(cell.paired.difference.value, -1.0 / 3);
+  EXPECT_GE(cell.paired.difference.low, -0.5);
+  EXPECT_LE(cell.paired.difference.high, 0);
+  EXPECT_LT(cell.paired.difference.low, cell.paired.difference.high);
+  EXPECT_EQ(result.cells[0].paired.difference.value, 0);
+  EXPECT_TRUE(std::isnan(result.cells[3].paired.difference.low)) << "one case";
   EXPECT_EQ(result.cells[0].paired.both, 2);
   EXPECT_EQ(result.cells[0].paired.p_value, 1);
   EXPECT_EQ(result.cells[3].paired.only_this, 1);

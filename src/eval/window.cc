@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <deque>
 #include <utility>
 
@@ -145,13 +146,7 @@ Result<DecodedWindow> Window::Decode(std::span<const AttentionPlan> plans,
   for (size_t i = 0; i <= plans.size(); ++i) {
     TIDAL_ASSIGN_OR_RETURN(ScopedSequence fork, Fork());
     forks.push_back(std::move(fork));
-    Request request;
-    request.prompt.assign(tokens_.begin(), tokens_.end() - 1);
-    request.max_tokens = 0;
-    request.score_top = 0;
-    request.score_prefill = prefill_;
-    request.score_from = prefill_;
-    if (i > 0) request.attention = plans[i - 1];
+    Request request = Decoding(i == 0 ? AttentionPlan() : plans[i - 1], decode());
     request.on_logits = [&comparison, i](int32_t pos, std::span<const float> logits) {
       i == 0 ? comparison.TakeFull(pos, logits) : comparison.TakePlan(i - 1, pos, logits);
     };
@@ -172,6 +167,38 @@ Result<DecodedWindow> Window::Decode(std::span<const AttentionPlan> plans,
     if (event.kind == Event::Kind::kFinished) comparison.TakeStats(at - 1, event.attention);
   }));
   return comparison.Take();
+}
+
+Request Window::Decoding(const AttentionPlan& plan, int32_t rows) const {
+  Request request;
+  request.prompt.assign(tokens_.begin(), tokens_.begin() + prefill_ + rows);
+  request.max_tokens = 0;
+  request.score_top = 0;
+  request.score_prefill = prefill_;
+  request.score_from = prefill_;
+  request.attention = plan;
+  return request;
+}
+
+Result<std::vector<std::vector<LayerMass>>> Window::MeasureLayerMass(
+    std::span<const AttentionPlan> plans, int32_t rows, const EvalHooks& hooks) const {
+  const auto num_layers = static_cast<size_t>(engine_->model().config().num_layers);
+  std::vector<std::vector<LayerMass>> masses(plans.size(), std::vector<LayerMass>(num_layers));
+  std::vector<ScopedSequence> forks;
+  for (size_t i = 0; i < plans.size(); ++i) {
+    TIDAL_ASSIGN_OR_RETURN(ScopedSequence fork, Fork());
+    forks.push_back(std::move(fork));
+    Request request = Decoding(plans[i], rows);
+    request.trace = [&mass = masses[i]](const LayerTrace& layer) {
+      if (!layer.chose || std::isnan(layer.selected_mass)) return;
+      LayerMass& sum = mass[static_cast<size_t>(layer.layer)];
+      sum.sum += static_cast<double>(layer.selected_mass);
+      ++sum.rows;
+    };
+    TIDAL_RETURN_IF_ERROR(engine_->Submit(forks.back().id(), std::move(request)).status());
+  }
+  TIDAL_RETURN_IF_ERROR(RunSteps(engine_, hooks, [](const Event&) {}));
+  return masses;
 }
 
 Request Window::Generation(const AttentionPlan& plan, int32_t max_tokens) const {

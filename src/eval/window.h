@@ -31,6 +31,12 @@ struct DecodedWindow {
   std::vector<AttentionStats> attention;      // [plans]
 };
 
+// Selected mass of one layer, summed over the rows in which it chose by probabilities.
+struct LayerMass {
+  double sum = 0;
+  int64_t rows = 0;
+};
+
 // Decode steps of one plan, alone.
 struct PlanSpeed {
   int32_t context = 0;      // tokens in the cache at the first step
@@ -79,6 +85,12 @@ class Window {
   // Decodes the window's tokens under full attention and under each plan, all rows of a position in
   // one step. Progress is the share of the positions. Errors: the engine's, kCancelled.
   Result<DecodedWindow> Decode(std::span<const AttentionPlan> plans, const EvalHooks& hooks) const;
+  // Decodes the first `rows` of these tokens again under each plan and sees what the sets of each
+  // layer hold: [plans][layers]. Slow, since what was chosen is fetched. REQUIRES: 1 <= rows <=
+  // decode().
+  Result<std::vector<std::vector<LayerMass>>> MeasureLayerMass(std::span<const AttentionPlan> plans,
+                                                               int32_t rows,
+                                                               const EvalHooks& hooks) const;
   // What each plan generates greedily after the window's first decoded token, at most as many
   // tokens as fit in the window: [plans].
   Result<std::vector<std::vector<TokenId>>> Generate(std::span<const AttentionPlan> plans,
@@ -95,6 +107,8 @@ class Window {
  private:
   Window(Engine* engine, ScopedSequence base, std::span<const TokenId> tokens, int32_t prefill);
 
+  // Of the first `rows` tokens after the prefill, given and decoded one by one.
+  Request Decoding(const AttentionPlan& plan, int32_t rows) const;
   Request Generation(const AttentionPlan& plan, int32_t max_tokens) const;
 
   Engine* engine_;
