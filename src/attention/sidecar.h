@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -46,6 +47,24 @@ class Sidecar {
   std::string name_;
   std::vector<SidecarEntry> entries_;  // by preset and ascending budget
 };
+
+// What a calibration says of an entry, for people: it is not read.
+struct SidecarMeasurement {
+  double scan_share = 0;  // of all K and V that a step scans to choose by
+  double kl = 0;          // to full attention, nats
+  double extra_nats = 0;
+  std::string calibrated_on;
+};
+struct MeasuredEntry {
+  SidecarEntry entry;
+  SidecarMeasurement measurement;
+};
+
+// The text of a sidecar with these entries, all of one preset. `existing` is the text of the file
+// that it takes the place of (may be empty): where that is of the same model, its plans for other
+// presets stay. REQUIRES: entries.
+std::string SidecarText(std::string_view model_hash, std::span<const MeasuredEntry> entries,
+                        std::string_view existing);
 
 // NAME.tidal.json for NAME.gguf, model.tidal.json in a folder; whether or not it is there.
 std::string SidecarPath(const std::string& model_path);

@@ -173,7 +173,8 @@ Program::Program()
   CLI::App* eval = AddEvalGroup(root.get());
   for (const auto make : {MakeEvalLossCommand, MakeEvalTaskCommand, MakeEvalSpeedCommand})
     commands.push_back(make(eval));
-  for (const auto make : {MakeInspectCommand, MakeTokenizeCommand, MakeCompletionCommand})
+  for (const auto make :
+       {MakeCalibrateCommand, MakeInspectCommand, MakeTokenizeCommand, MakeCompletionCommand})
     commands.push_back(make(root.get()));
   PutHelpUnderOther(root.get());
 }

@@ -54,6 +54,7 @@ CLI::App* AddEvalGroup(CLI::App* root);
 std::unique_ptr<Command> MakeEvalLossCommand(CLI::App* eval);
 std::unique_ptr<Command> MakeEvalTaskCommand(CLI::App* eval);
 std::unique_ptr<Command> MakeEvalSpeedCommand(CLI::App* eval);
+std::unique_ptr<Command> MakeCalibrateCommand(CLI::App* root);
 std::unique_ptr<Command> MakeInspectCommand(CLI::App* root);
 std::unique_ptr<Command> MakeTokenizeCommand(CLI::App* root);
 std::unique_ptr<Command> MakeCompletionCommand(CLI::App* root);

@@ -56,7 +56,9 @@ Status Engine::Impl::LoadModel(const ProgressFn& report) {
     return Corrupt("{}: the tokenizer has {} tokens, the embedding matrix only {} rows",
                    options.model_path, tokenizer->vocab_size(), config.vocab_size);
   }
-  TIDAL_ASSIGN_OR_RETURN(sidecar, ReadSidecar(options.model_path, *model));
+  if (!options.ignore_sidecar) {
+    TIDAL_ASSIGN_OR_RETURN(sidecar, ReadSidecar(options.model_path, *model));
+  }
   return OkStatus();
 }
 

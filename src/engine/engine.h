@@ -43,6 +43,7 @@ struct EngineOptions {
   Precision precision = Precision::kFast;
   CacheType k_cache_type = CacheType::kF16;
   CacheType v_cache_type = CacheType::kF16;
+  bool ignore_sidecar = false;  // calibrated plans are neither read nor looked for
   // Plans that requests will use, as far as they are known: what index_layers and index_bits are
   // chosen for where these say auto. Requests may use others.
   std::vector<PlanSpec> plans;

@@ -131,22 +131,23 @@ Result<Window> Window::Open(Engine* engine, std::span<const TokenId> tokens, int
   return Window(engine, std::move(base), tokens, prefill);
 }
 
-Result<ScopedSequence> Window::Fork() const {
-  TIDAL_ASSIGN_OR_RETURN(const SequenceId id, engine_->Fork(base_.id(), prefill_));
+Result<ScopedSequence> Window::Fork(int32_t num_tokens) const {
+  TIDAL_ASSIGN_OR_RETURN(const SequenceId id, engine_->Fork(base_.id(), num_tokens));
   return ScopedSequence(engine_, id);
 }
 
-Result<DecodedWindow> Window::Decode(std::span<const AttentionPlan> plans,
+Result<DecodedWindow> Window::Decode(std::span<const AttentionPlan> plans, int32_t rows,
                                      const EvalHooks& hooks) const {
-  RowComparison comparison(plans.size(), prefill_, tokens_.subspan(static_cast<size_t>(prefill_)),
-                           pool());
+  const auto decoded =
+      tokens_.subspan(static_cast<size_t>(prefill_), static_cast<size_t>(rows) + 1);
+  RowComparison comparison(plans.size(), prefill_, decoded, pool());
   std::vector<ScopedSequence> forks;
   std::vector<RequestId> ids;
   // Full attention comes first, so that its row is there when a plan's is compared with it.
   for (size_t i = 0; i <= plans.size(); ++i) {
     TIDAL_ASSIGN_OR_RETURN(ScopedSequence fork, Fork());
     forks.push_back(std::move(fork));
-    Request request = Decoding(i == 0 ? AttentionPlan() : plans[i - 1], decode());
+    Request request = Decoding(i == 0 ? AttentionPlan() : plans[i - 1], rows);
     request.on_logits = [&comparison, i](int32_t pos, std::span<const float> logits) {
       i == 0 ? comparison.TakeFull(pos, logits) : comparison.TakePlan(i - 1, pos, logits);
     };
@@ -159,8 +160,7 @@ Result<DecodedWindow> Window::Decode(std::span<const AttentionPlan> plans,
         static_cast<size_t>(std::find(ids.begin(), ids.end(), event.request) - ids.begin());
     const bool is_score = event.kind == Event::Kind::kScore;
     if (at == 0) {
-      if (is_score)
-        hooks.Report(static_cast<double>(event.done - prefill_ + 1) / decode(), "decode");
+      if (is_score) hooks.Report(static_cast<double>(event.done - prefill_ + 1) / rows, "decode");
       return;
     }
     if (is_score) comparison.TakeMass(at - 1, event.done, event.selected_mass);
@@ -201,11 +201,11 @@ Result<std::vector<std::vector<LayerMass>>> Window::MeasureLayerMass(
   return masses;
 }
 
-Request Window::Generation(const AttentionPlan& plan, int32_t max_tokens) const {
+Request Window::Generation(const AttentionPlan& plan, int32_t context, int32_t max_tokens) const {
   Request request;
-  // With the first token after the prefill, which a fork's request has to run anyway: the newest
+  // With the first token after the context, which a fork's request has to run anyway: the newest
   // token of a prompt runs again.
-  request.prompt.assign(tokens_.begin(), tokens_.begin() + prefill_ + 1);
+  request.prompt.assign(tokens_.begin(), tokens_.begin() + context + 1);
   request.max_tokens = max_tokens;
   request.sampling.temperature = 0;
   request.ignore_eos = true;
@@ -221,8 +221,9 @@ Result<std::vector<std::vector<TokenId>>> Window::Generate(std::span<const Atten
   for (const AttentionPlan& plan : plans) {
     TIDAL_ASSIGN_OR_RETURN(ScopedSequence fork, Fork());
     forks.push_back(std::move(fork));
-    TIDAL_ASSIGN_OR_RETURN(const RequestId id,
-                           engine_->Submit(forks.back().id(), Generation(plan, decode() - 1)));
+    TIDAL_ASSIGN_OR_RETURN(
+        const RequestId id,
+        engine_->Submit(forks.back().id(), Generation(plan, prefill_, decode() - 1)));
     ids.push_back(id);
   }
   TIDAL_RETURN_IF_ERROR(RunSteps(engine_, hooks, [&](const Event& event) {
@@ -235,11 +236,11 @@ Result<std::vector<std::vector<TokenId>>> Window::Generate(std::span<const Atten
   return texts;
 }
 
-Result<PlanSpeed> Window::MeasureSpeed(const AttentionPlan& plan, int32_t steps,
+Result<PlanSpeed> Window::MeasureSpeed(const AttentionPlan& plan, int32_t context, int32_t steps,
                                        const EvalHooks& hooks) const {
-  TIDAL_ASSIGN_OR_RETURN(const ScopedSequence fork, Fork());
-  Request request = Generation(plan, steps + 1);  // the first token comes with the prompt
-  request.attention.correct = {};                 // decode steps only
+  TIDAL_ASSIGN_OR_RETURN(const ScopedSequence fork, Fork(context));
+  Request request = Generation(plan, context, steps + 1);  // the first token comes with the prompt
+  request.attention.correct = {};                          // decode steps only
   TIDAL_RETURN_IF_ERROR(engine_->Submit(fork.id(), std::move(request)).status());
   std::vector<Event> events;
   bool is_prefilled = false;
@@ -263,7 +264,7 @@ Result<PlanSpeed> Window::MeasureSpeed(const AttentionPlan& plan, int32_t steps,
     return static_cast<double>(bytes) / static_cast<double>(step_ms.size());
   };
   PlanSpeed speed;
-  speed.context = prefill_ + 1;
+  speed.context = context + 1;
   speed.scan_bytes = per_step(profile.scan_bytes);
   speed.gather_bytes = per_step(profile.gather_bytes);
   speed.full_bytes = per_step(profile.full_bytes);

@@ -80,11 +80,16 @@ class Window {
   int32_t decode() const { return static_cast<int32_t>(tokens_.size()) - prefill_ - 1; }
 
   // A sequence that begins with the window's prefill. kOutOfMemory where no more can be opened.
-  Result<ScopedSequence> Fork() const;
+  Result<ScopedSequence> Fork() const { return Fork(prefill_); }
 
-  // Decodes the window's tokens under full attention and under each plan, all rows of a position in
-  // one step. Progress is the share of the positions. Errors: the engine's, kCancelled.
-  Result<DecodedWindow> Decode(std::span<const AttentionPlan> plans, const EvalHooks& hooks) const;
+  // Decodes the window's tokens, or the first `rows` of them, under full attention and under each
+  // plan, all rows of a position in one step. Progress is the share of the positions. Errors: the
+  // engine's, kCancelled. REQUIRES: 1 <= rows <= decode().
+  Result<DecodedWindow> Decode(std::span<const AttentionPlan> plans, const EvalHooks& hooks) const {
+    return Decode(plans, decode(), hooks);
+  }
+  Result<DecodedWindow> Decode(std::span<const AttentionPlan> plans, int32_t rows,
+                               const EvalHooks& hooks) const;
   // Decodes the first `rows` of these tokens again under each plan and sees what the sets of each
   // layer hold: [plans][layers]. Slow, since what was chosen is fetched. REQUIRES: 1 <= rows <=
   // decode().
@@ -95,9 +100,14 @@ class Window {
   // tokens as fit in the window: [plans].
   Result<std::vector<std::vector<TokenId>>> Generate(std::span<const AttentionPlan> plans,
                                                      const EvalHooks& hooks) const;
-  // Times `steps` >= 1 decode steps of a plan, without KV correction, and counts what they read.
-  // REQUIRES: a context of prefill + steps + 2 tokens.
+  // Times `steps` >= 1 decode steps of a plan, without KV correction, and counts what they read:
+  // after the window's prefill, or after its first `context` tokens. REQUIRES: 1 <= context <=
+  // prefill(), a context of that + steps + 2 tokens.
   Result<PlanSpeed> MeasureSpeed(const AttentionPlan& plan, int32_t steps,
+                                 const EvalHooks& hooks) const {
+    return MeasureSpeed(plan, prefill_, steps, hooks);
+  }
+  Result<PlanSpeed> MeasureSpeed(const AttentionPlan& plan, int32_t context, int32_t steps,
                                  const EvalHooks& hooks) const;
 
   // What a window needs of an engine's cache beside its own `prefill` tokens, for `num_forks` forks
@@ -109,7 +119,9 @@ class Window {
 
   // Of the first `rows` tokens after the prefill, given and decoded one by one.
   Request Decoding(const AttentionPlan& plan, int32_t rows) const;
-  Request Generation(const AttentionPlan& plan, int32_t max_tokens) const;
+  Result<ScopedSequence> Fork(int32_t num_tokens) const;
+  // Of at most max_tokens tokens, generated after the first `context` ones.
+  Request Generation(const AttentionPlan& plan, int32_t context, int32_t max_tokens) const;
 
   Engine* engine_;
   std::unique_ptr<ThreadPool> pool_;  // compares rows
