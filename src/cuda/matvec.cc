@@ -10,10 +10,12 @@
 namespace tidal {
 namespace {
 
-// Half of a multiprocessor's shared memory of 228 KB less what the system takes of each block, and
-// the most that one block may have.
-constexpr int64_t kSharedBytesOfTwo = 114 * 1024 - 1024;
-constexpr int64_t kSharedBytesOfOne = 227 * 1024;
+// What a block may have of a multiprocessor's 228 KB of shared memory, of which the system takes 1
+// KB a block. Blocks of two kernels share it, so that one fills its rings while the other ends: one
+// with little to stage leaves the larger part to its neighbour. Without a neighbour, all of it.
+constexpr int64_t kSmallSharedBytes = 98 * 1024;
+constexpr int64_t kLargeSharedBytes = (228 - 2) * 1024 - kSmallSharedBytes;
+constexpr int64_t kAllSharedBytes = 227 * 1024;
 constexpr int kFewestStages = 3;  // one in use, two on their way
 constexpr int kSharedAlign = 128;
 
@@ -73,20 +75,22 @@ bool Place(const SharedParts& parts, int64_t budget, Plan* plan) {
   return true;
 }
 
-// x at once in half of the shared memory, or in all of it, or the widest passes that fit.
+// x at once in a part of the shared memory, or in all of it, or the widest passes that fit.
 bool PlaceInShared(const ProductCall& call, int64_t rounds, Plan* plan) {
   const int64_t cols = call.jobs[0].weight->cols;
   MatvecParams& params = plan->params;
   params.num_passes = 1;
   params.pass_cols = static_cast<int32_t>(RoundUp(cols, kXAlignCols));
   const SharedParts whole = PartsFor(call, plan->rows, cols, rounds, false);
-  if (Place(whole, kSharedBytesOfTwo, plan) || Place(whole, kSharedBytesOfOne, plan)) return true;
+  for (const int64_t budget : {kSmallSharedBytes, kLargeSharedBytes, kAllSharedBytes}) {
+    if (Place(whole, budget, plan)) return true;
+  }
   for (int64_t quanta = CeilDiv(cols, kPassQuantum) - 1; quanta >= 1; --quanta) {
     const int64_t pass_cols = quanta * kPassQuantum;
     params.num_passes = static_cast<int32_t>(CeilDiv(cols, pass_cols));
     params.pass_cols = static_cast<int32_t>(pass_cols);
     const SharedParts parts = PartsFor(call, plan->rows, pass_cols, rounds, true);
-    if (Place(parts, kSharedBytesOfOne, plan)) return true;
+    if (Place(parts, kAllSharedBytes, plan)) return true;
   }
   return false;
 }

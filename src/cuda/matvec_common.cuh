@@ -112,17 +112,34 @@ __device__ inline float WarpSum(float v) {
   }
   return v;
 }
-__device__ inline float WarpMax(float v) {
-#pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) {
-    v = fmaxf(v, __shfl_xor_sync(~0u, v, distance));
-  }
-  return v;
-}
 
 __device__ inline float InverseRms(const MatvecParams& p, float sum_of_squares) {
   return p.norm == nullptr ? 1.0f
                            : 1.0f / sqrtf(sum_of_squares / static_cast<float>(p.cols) + p.norm_eps);
+}
+
+// The warps' sums of the squares of each row, to `reduce`, [kN][warps] in shared memory.
+template <int kN>
+__device__ inline void PutSquares(const float (&squares)[kN], float* reduce) {
+#pragma unroll
+  for (int n = 0; n < kN; ++n) {
+    const float sum = WarpSum(squares[n]);
+    if (threadIdx.x % 32 == 0) reduce[n * kMatvecWarps + threadIdx.x / 32] = sum;
+  }
+}
+__device__ inline float SumOfSquares(const float* reduce, int n) {
+  float sum = 0;
+#pragma unroll
+  for (int i = 0; i < kMatvecWarps; ++i) sum += reduce[n * kMatvecWarps + i];
+  return sum;
+}
+
+// The norm's weights, which a step reads once, on their way to L2 while the kernel before drains.
+__device__ inline void PrefetchNorm(const MatvecParams& p) {
+  if (p.norm == nullptr) return;
+  constexpr int kLine = 128 / sizeof(float);
+  for (int col = static_cast<int>(threadIdx.x) * kLine; col < p.cols; col += kMatvecThreads * kLine)
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(p.norm + col));
 }
 
 // Called by each warp that has no more loads to start. The next kernel's blocks come when all loads

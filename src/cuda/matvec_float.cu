@@ -233,6 +233,7 @@ __global__ void __launch_bounds__(kMatvecThreads, 2)
                 StageBytes(kType));
   Feeder<kType> feeder(p, geometry);
   for (int i = 0; i < p.num_stages; ++i) feeder.Feed(&ring);
+  PrefetchNorm(p);
   AllowNext();
   WaitForInputs();
 
@@ -244,20 +245,12 @@ __global__ void __launch_bounds__(kMatvecThreads, 2)
     const bool last = pass + 1 == p.num_passes;
     if (pass > 0) __syncthreads();
     StageX<kType>(p, pass, x, squares);
-    if (last) {
-#pragma unroll
-      for (int n = 0; n < kN; ++n) {
-        const float sum = WarpSum(squares[n]);
-        if (lane == 0) reduce[n * kMatvecWarps + warp] = sum;
-      }
-    }
+    if (last) PutSquares(squares, reduce);
     __syncthreads();
     float inverse_rms = 1;
     if (last) {  // of the row of x whose sums this lane will have
       const int n = lane / (32 / (kFloatTaskRows * kN)) % kN;
-      float sum = 0;
-      for (int i = 0; i < kMatvecWarps; ++i) sum += reduce[n * kMatvecWarps + i];
-      inverse_rms = InverseRms(p, sum);
+      inverse_rms = InverseRms(p, SumOfSquares(reduce, n));
     }
     const int steps = geometry.Steps(pass);
     int round = 0;

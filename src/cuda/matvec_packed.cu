@@ -4,12 +4,15 @@
 // Launch    one block of 8 warps per multiprocessor; tile t belongs to block t % grid, and its
 //           stages (256 columns; 128 of Q8_0) to the warps in turn. Rings and dependent launch as
 //           in matvec_float.cu.
-// Bytes     W once, x twice per multiprocessor from L2.
-// Numerics  each element of x is scaled by a power of two for its row and split into two f16, whose
-//           products with codes are summed in float32 as tensor cores do (off by about 2^-20 of the
-//           largest weight times the sum of |x|, where float32 would be by 2^-23); scales
-//           multiply float32 sums of a group. Fixed order; the result of a row of x does not depend
-//           on the other rows nor on their number.
+// Bytes     W once, x once per multiprocessor from L2.
+// Work      per 16 x 256 weights of Q4_K and one row of x about 190 instructions of a warp, of the
+//           780 that the schedulers issue while memory delivers them: 80 mask codes, 16 are tensor
+//           core products, 16 pick their results, 40 apply scales.
+// Numerics  each element of x is scaled by a power of two for its 64 columns and split into two
+//           f16, whose products with codes are summed in float32 as tensor cores do (off by about
+//           2^-20 of the largest weight times the sum of |x|, where float32 would be by 2^-23);
+//           scales multiply float32 sums of a group. Fixed order; the result of a row of x does not
+//           depend on the other rows nor on their number.
 // Oracle    DequantizeRow and sums in double; products_test.cc.
 #include <cuda_fp16.h>
 
@@ -66,10 +69,10 @@ class Feeder {
   }
   __device__ void Feed(WarpRing* ring) {
     if (pass_ == p_.num_passes) return AllowNextAfterLoads();
-    ring->Fill(tile_ + static_cast<int64_t>(stage_) * StageBytes(kType),
-               geometry_.UnitsOf(stage_) * UnitBytes(kType), 1);
+    ring->FillOne(source_, geometry_.UnitsOf(stage_) * UnitBytes(kType));
     stage_ += kMatvecWarps;
-    if (stage_ < geometry_.EndStage(pass_)) return;
+    source_ += kMatvecWarps * StageBytes(kType);
+    if (stage_ < end_stage_) return;
     NextTile();
     StartTile();
   }
@@ -91,8 +94,10 @@ class Feeder {
       stage_ += geometry_.pass_stages;
     }
     if (pass_ == p_.num_passes) return;
+    end_stage_ = geometry_.EndStage(pass_);
     const TileAt at = TileOfTask(p_, task_, i_);
-    tile_ = p_.jobs[at.job].weight + at.tile * geometry_.tile_bytes;
+    source_ = p_.jobs[at.job].weight + at.tile * geometry_.tile_bytes +
+              static_cast<int64_t>(stage_) * StageBytes(kType);
   }
 
   const MatvecParams& p_;
@@ -101,114 +106,161 @@ class Feeder {
   int i_ = 0;
   int pass_ = 0;
   int stage_ = 0;
-  const uint8_t* tile_ = nullptr;
+  int end_stage_ = 0;
+  const uint8_t* source_ = nullptr;
 };
 
-__device__ __forceinline__ void MultiplyCodes(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
+// d = a b and d += a b on tensor cores, [16][8] = [16][16] [16][8]; d in float32.
+__device__ __forceinline__ void MultiplyCodes(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
                                               uint32_t b1) {
   asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%10, %10, %10, %10};"
+      : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(0.0f));
+}
+__device__ __forceinline__ void AddProductOfCodes(float (&d)[4], const uint32_t (&a)[4],
+                                                  uint32_t b0, uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
       "{%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// A lane's share of a tile's sums: rows g and g + 8 for row t (and t + 4) of x, g = lane / 4,
-// t = lane % 4.
-template <int kN>
+// A lane's sums of a tile, for rows g and g + 8 (g = lane / 4) and its set of x (lane % 4), apart
+// for the rounds of a stage: with fewer rows of x the same chunks are apart by lane, so that all
+// are added up in one order.
+template <DType kType, int kN>
 struct Sums {
-  static constexpr int kBlocks = kN > 4 ? 2 : 1;  // of four rows of x
-  float value[kBlocks][2];
+  using Sets = XSets<kType, kN>;
+  static constexpr int kCount = Sets::kRounds * Sets::kBlocks * 2;
+  float value[Sets::kRounds][Sets::kBlocks][2];
+
+  __device__ __forceinline__ float& At(int i) {
+    return value[i / 2 / Sets::kBlocks][i / 2 % Sets::kBlocks][i % 2];
+  }
 };
 
-// Starts a group: its offset times the sum of its x.
+// The sums of codes of a chunk's groups, of one block of sets.
+template <int kGroups>
+struct ChunkSums {
+  float of_row[2][kGroups];
+};
+
+// Multiplies the chunk's codes with all sets of a block and keeps the results of the lane's own set
+// where `keeps`.
 template <DType kType>
-__device__ __forceinline__ void StartGroup(float (&c)[4], float x_sum) {
-  constexpr int kOffset = UnitParts<kType>::kOffset;
-  c[0] = c[2] = kOffset == 0 ? 0 : -static_cast<float>(kOffset) * x_sum;
-  c[1] = c[3] = 0;
+__device__ __forceinline__ void MultiplyChunk(const CodeFragments<kType>& codes,
+                                              const uint4 (&b)[2], bool keeps,
+                                              ChunkSums<ChunkScales<kType>::kGroups>* sums) {
+  constexpr int kGroups = ChunkScales<kType>::kGroups;
+  uint32_t a[4][4];
+  codes.template Get<0>(a[0]);
+  codes.template Get<1>(a[1]);
+  codes.template Get<2>(a[2]);
+  codes.template Get<3>(a[3]);
+  float d[kGroups][4];
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    if constexpr (kGroups == 2) {
+      MultiplyCodes(d[half], a[2 * half], b[half].x, b[half].y);
+      AddProductOfCodes(d[half], a[2 * half + 1], b[half].z, b[half].w);
+    } else {
+      MultiplyCodes(d[2 * half], a[2 * half], b[half].x, b[half].y);
+      MultiplyCodes(d[2 * half + 1], a[2 * half + 1], b[half].z, b[half].w);
+    }
+  }
+  if (!keeps) return;
+#pragma unroll
+  for (int i = 0; i < kGroups; ++i) {
+    sums->of_row[0][i] = d[i][0] + d[i][1];
+    sums->of_row[1][i] = d[i][2] + d[i][3];
+  }
 }
 
-// Columns 32 * half to 32 * half + 31 of a chunk: two steps, one group (Q6_K: two).
-template <DType kType, int kN, int kHalf>
-__device__ __forceinline__ void AddHalfChunk(const CodeFragments<kType>& codes,
-                                             const GroupScales<kType>& scales, int chunk,
-                                             const uint4* operands, const float* x_sums, int lane,
-                                             Sums<kN>* sums) {
-  using Parts = UnitParts<kType>;
-  constexpr int kGroups = 32 / Parts::kGroupCols;
-  const int first_group = (chunk * 2 + kHalf) * kGroups;
-  uint32_t a[2][4];
-  codes.template Get<2 * kHalf>(a[0]);
-  codes.template Get<2 * kHalf + 1>(a[1]);
+// One stage of `units` units whose x starts at `chunk` of what is staged.
+template <DType kType, int kN>
+__device__ __forceinline__ void AddStage(const uint8_t* stage, int units, int chunk,
+                                         const StagedX& x, int lane, Sums<kType, kN>* sums) {
+  using Sets = XSets<kType, kN>;
+  constexpr int kGroups = Sets::kGroups;
+  constexpr int kUnitChunks = UnitCols(kType) / kChunkCols;
+  const int num_chunks = IsKType(kType) ? kUnitChunks : units;
+  const int set = min(lane % 4, Sets::kSets - 1);
+  const int slot = set / Sets::kBlockRows;
+  const uint4* operands = x.operands +
+                          chunk / Sets::kSlots * Sets::kBlocks * 2 * Sets::kHalfVectors +
+                          min(lane, Sets::kHalfVectors - 1);
 #pragma unroll
-  for (int block = 0; block < Sums<kN>::kBlocks; ++block) {
-    const int column = lane / 4 + 8 * block;
-    uint4 b = {0, 0, 0, 0};
-    if (column < 2 * kN) b = operands[((chunk * 2 + kHalf) * 2 * kN + column) * 4 + lane % 4];
-    const int n = min(lane % 4 + 4 * block, kN - 1);
-    float c[4];
+  for (int round = 0; round < Sets::kRounds; ++round) {
+    uint4 b[Sets::kBlocks][2];
 #pragma unroll
-    for (int group = 0; group < kGroups; ++group) {
-      const float x_sum = x_sums[(first_group + group) * kN + n];
-      StartGroup<kType>(c, x_sum);
-      if (kGroups == 1 || group == 0) MultiplyCodes(c, a[0], b.x, b.y);
-      if (kGroups == 1 || group == 1) MultiplyCodes(c, a[1], b.z, b.w);
+    for (int i = 0; i < Sets::kBlocks * 2; ++i)
+      b[i / 2][i % 2] = operands[(round * Sets::kBlocks * 2 + i) * Sets::kHalfVectors];
+    ChunkSums<kGroups> chunk_sums[Sets::kBlocks] = {};
+#pragma unroll
+    for (int s = 0; s < Sets::kSlots; ++s) {
+      const int at = round * Sets::kSlots + s;
+      if (at >= num_chunks) break;
+      const CodeFragments<kType> codes(stage + at / kUnitChunks * UnitBytes(kType),
+                                       at % kUnitChunks, lane);
+#pragma unroll
+      for (int block = 0; block < Sets::kBlocks; ++block)
+        MultiplyChunk(codes, b[block], slot == s, &chunk_sums[block]);
+    }
+    const int own = round * Sets::kSlots + slot;
+    if (own >= num_chunks) break;
+    const ChunkScales<kType> scales(stage + own / kUnitChunks * UnitBytes(kType), own % kUnitChunks,
+                                    lane / 4);
+#pragma unroll
+    for (int block = 0; block < Sets::kBlocks; ++block) {
+      const int n = set % Sets::kBlockRows + block * Sets::kBlockRows;
+      const int at = (chunk + own) * kN + n;
+      float x_sums[kGroups];
+#pragma unroll
+      for (int i = 0; i < kGroups; ++i) x_sums[i] = x.sums[at * kGroups + i];
+      const float unit = x.units[at];
 #pragma unroll
       for (int row = 0; row < 2; ++row) {
-        float& sum = sums->value[block][row];
-        sum = fmaf(scales.Scale(row, first_group + group), c[2 * row] + c[2 * row + 1], sum);
-        if constexpr (Parts::kHasMin) {
-          sum = fmaf(-scales.Min(row, first_group + group), x_sum, sum);
-        }
+        float& sum = sums->value[round][block][row];
+        sum = fmaf(unit, scales.Value(row, chunk_sums[block].of_row[row], x_sums), sum);
       }
     }
   }
 }
 
-template <DType kType, int kN>
-__device__ __forceinline__ void AddUnit(const uint8_t* unit, const uint32_t* operands,
-                                        const float* x_sums, int lane, Sums<kN>* sums) {
-  const GroupScales<kType> scales(unit, lane);
-  const auto* b = reinterpret_cast<const uint4*>(operands);
-#pragma unroll
-  for (int chunk = 0; chunk < UnitParts<kType>::kChunks; ++chunk) {
-    const CodeFragments<kType> codes(unit, chunk, lane);
-    AddHalfChunk<kType, kN, 0>(codes, scales, chunk, b, x_sums, lane, sums);
-    AddHalfChunk<kType, kN, 1>(codes, scales, chunk, b, x_sums, lane, sums);
-  }
-}
-
-template <DType kType, int kN>
-__device__ __forceinline__ void AddStage(const uint8_t* stage, int units, int col, const StagedX& x,
-                                         int lane, Sums<kN>* sums) {
-  constexpr int kCols = UnitCols(kType);
-  const uint32_t* operands = x.operands + col / 32 * 2 * kN * 16;
-  const float* x_sums = x.sums + col / UnitParts<kType>::kGroupCols * kN;
-  for (int unit = 0; unit < units; ++unit) {
-    AddUnit<kType, kN>(stage + unit * UnitBytes(kType), operands, x_sums, lane, sums);
-    operands += kCols / 32 * 2 * kN * 16;
-    x_sums += kCols / UnitParts<kType>::kGroupCols * kN;
-  }
-}
-
 // The warps' sums of a task's tiles, [2 tiles][warps][16 rows][kN].
-template <int kN>
-__device__ void PutPartial(float* partial, int tile, const Sums<kN>& sums) {
+template <DType kType, int kN>
+__device__ void PutPartial(float* partial, int tile, const Sums<kType, kN>& sums) {
+  using Sets = XSets<kType, kN>;
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
 #pragma unroll
-  for (int block = 0; block < Sums<kN>::kBlocks; ++block) {
-    const int n = lane % 4 + 4 * block;
-    if (n >= kN) continue;
+  for (int block = 0; block < Sets::kBlocks; ++block) {
+    const int n = lane % 4 + block * Sets::kBlockRows;
     float* at = partial + ((tile * kMatvecWarps + warp) * kTileRows + lane / 4) * kN + n;
-    at[0] = sums.value[block][0];
-    at[8 * kN] = sums.value[block][1];
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      float round_sums[Sets::kRounds];
+#pragma unroll
+      for (int round = 0; round < Sets::kRounds; ++round) {
+        float& sum = round_sums[round] = sums.value[round][block][row];
+#pragma unroll
+        for (int distance = Sets::kBlockRows; distance < Sets::kSets; distance *= 2)
+          sum += __shfl_xor_sync(~0u, sum, distance);
+      }
+#pragma unroll
+      for (int step = 1; step < Sets::kRounds; step *= 2) {
+#pragma unroll
+        for (int round = 0; round < Sets::kRounds; round += 2 * step)
+          round_sums[round] += round_sums[round + step];
+      }
+      if (lane % 4 < Sets::kBlockRows) at[row * 8 * kN] = round_sums[0];
+    }
   }
 }
 
 template <int kN>
-__device__ void Finish(const MatvecParams& p, int task, const float* partial,
-                       const RowFactors<kN>& factors) {
+__device__ void Finish(const MatvecParams& p, int task, const float* partial, float inverse_rms) {
   if (threadIdx.x >= kTileRows * kN) return;
   const int n = static_cast<int>(threadIdx.x) % kN;
   if (n >= p.num_rows) return;
@@ -223,7 +275,7 @@ __device__ void Finish(const MatvecParams& p, int task, const float* partial,
     for (int warp = 0; warp < kMatvecWarps; ++warp) {
       sum += partial[(tile * kMatvecWarps + warp) * kTileRows * kN + threadIdx.x];
     }
-    values[tile] = WithBias(p.jobs[at.job + tile], row, sum * factors.restore[n]);
+    values[tile] = WithBias(p.jobs[at.job + tile], row, sum * inverse_rms);
   }
   PutResult(p, p.jobs[at.job], row, n, pairs ? Silu(values[0]) * values[1] : values[0]);
 }
@@ -240,47 +292,49 @@ __global__ void __launch_bounds__(kMatvecThreads, 2)
                 StageBytes(kType));
   Feeder<kType> feeder(p, geometry);
   for (int i = 0; i < p.num_stages; ++i) feeder.Feed(&ring);
+  PrefetchNorm(p);
   WaitForInputs();
 
-  auto& factors = *reinterpret_cast<RowFactors<kN>*>(shared + kBarrierBytes);
-  FindFactors<kN>(p, reinterpret_cast<float*>(&factors + 1), &factors);
+  auto* reduce = reinterpret_cast<float*>(shared + kBarrierBytes);  // [kN][warps]
   auto* partials = reinterpret_cast<float*>(shared + p.x_offset);
   constexpr int kPartialFloats = static_cast<int>(PackedPartialBytes(kN) / 8);  // of one buffer
-  const StagedX x = {.operands = reinterpret_cast<uint32_t*>(partials + 2 * kPartialFloats),
-                     .sums = partials + 2 * kPartialFloats + kN * p.pass_cols};
+  const StagedX x = SplitX<kType, kN>(partials + 2 * kPartialFloats, p.pass_cols);
   auto* carry = reinterpret_cast<float*>(shared + p.carry_offset) + threadIdx.x;
-  constexpr int kSums = Sums<kN>::kBlocks * 2;
+  constexpr int kSums = Sums<kType, kN>::kCount;
+  float squares[kN] = {};
+  float inverse_rms = 1;
   for (int pass = 0; pass < p.num_passes; ++pass) {
     const bool last = pass + 1 == p.num_passes;
     if (pass > 0) __syncthreads();
-    StageX<kType, kN>(p, pass, factors, x);
+    StageX<kType, kN>(p, pass, x, squares);
+    if (last) PutSquares(squares, reduce);
     __syncthreads();
+    if (last) inverse_rms = InverseRms(p, SumOfSquares(reduce, threadIdx.x % kN));
     int round = 0;
     for (int task = static_cast<int>(blockIdx.x); task < geometry.num_tasks; task += gridDim.x) {
       float* partial = partials + round % 2 * kPartialFloats;
       for (int tile = 0; tile < geometry.tiles_per_task; ++tile) {
         float* kept = carry + (round * geometry.tiles_per_task + tile) * kSums * kMatvecThreads;
-        Sums<kN> sums;
+        Sums<kType, kN> sums;
 #pragma unroll
-        for (int i = 0; i < kSums; ++i) {
-          sums.value[i / 2][i % 2] = pass == 0 ? 0 : kept[i * kMatvecThreads];
-        }
+        for (int i = 0; i < kSums; ++i) sums.At(i) = pass == 0 ? 0 : kept[i * kMatvecThreads];
         const int begin = pass * geometry.pass_stages;
-        for (int stage = begin + warp; stage < geometry.EndStage(pass); stage += kMatvecWarps) {
+        const int end = geometry.EndStage(pass);
+        for (int stage = begin + warp; stage < end; stage += kMatvecWarps) {
           AddStage<kType, kN>(ring.Take(), geometry.UnitsOf(stage),
-                              (stage - begin) * StageCols(kType), x, lane, &sums);
+                              (stage - begin) * XSets<kType, kN>::kStageChunks, x, lane, &sums);
           feeder.Feed(&ring);
         }
         if (last) {
-          PutPartial<kN>(partial, tile, sums);
+          PutPartial(partial, tile, sums);
         } else {
 #pragma unroll
-          for (int i = 0; i < kSums; ++i) kept[i * kMatvecThreads] = sums.value[i / 2][i % 2];
+          for (int i = 0; i < kSums; ++i) kept[i * kMatvecThreads] = sums.At(i);
         }
       }
       if (last) {
         __syncthreads();
-        Finish<kN>(p, task, partial, factors);
+        Finish<kN>(p, task, partial, inverse_rms);
       }
       ++round;
     }

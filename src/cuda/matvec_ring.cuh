@@ -1,8 +1,9 @@
 // A warp's own pipeline from device memory to shared memory.
 //
-// The warp fills stage after stage with copies that run while it works on earlier stages; a barrier
-// in shared memory per stage tells when its bytes are there. On sm_90 the copy engine does it (one
-// bulk copy for each run of bytes), before that each lane copies 16 bytes at a time.
+// The warp fills stage after stage with copies that run while it works on
+// earlier stages; a barrier in shared memory per stage tells when its bytes are
+// there. On sm_90 the copy engine does it (one bulk copy for each run of
+// bytes), before that each lane copies 16 bytes at a time.
 #ifndef TIDAL_CUDA_MATVEC_RING_CUH_
 #define TIDAL_CUDA_MATVEC_RING_CUH_
 
@@ -13,8 +14,8 @@ namespace tidal {
 
 class WarpRing {
  public:
-  // stages: num_stages times stage_bytes (a multiple of 16), barriers: num_stages, both of this
-  // warp alone.
+  // stages: num_stages times stage_bytes (a multiple of 16), barriers:
+  // num_stages, both of this warp alone.
   __device__ WarpRing(uint8_t* stages, uint64_t* barriers, int num_stages, int stage_bytes)
       : stages_(stages), barriers_(barriers), num_stages_(num_stages), stage_bytes_(stage_bytes) {
     if (Lane() == 0) {
@@ -30,9 +31,9 @@ class WarpRing {
     __syncwarp();
   }
 
-  // Starts filling the next stage: lane i < num_runs copies run_bytes bytes (a multiple of 16) from
-  // its own `source` to i * run_bytes of the stage. Called by the whole warp, after all its lanes
-  // are done with what the stage held.
+  // Starts filling the next stage: lane i < num_runs copies run_bytes bytes (a
+  // multiple of 16) from its own `source` to i * run_bytes of the stage. Called
+  // by the whole warp, after all its lanes are done with what the stage held.
   __device__ void Fill(const uint8_t* source, int run_bytes, int num_runs) {
     const uint32_t barrier = Address(&barriers_[fill_slot_]);
     const uint32_t stage = Address(stages_ + fill_slot_ * stage_bytes_);
@@ -46,7 +47,8 @@ class WarpRing {
     __syncwarp();
     if (Lane() < num_runs) {
       asm volatile(
-          "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, "
+          "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx:"
+          ":bytes [%0], [%1], %2, "
           "[%3];" ::"r"(stage + Lane() * run_bytes),
           "l"(source), "r"(run_bytes), "r"(barrier)
           : "memory");
@@ -65,6 +67,27 @@ class WarpRing {
     asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(barrier) : "memory");
 #endif
     fill_slot_ = fill_slot_ + 1 == num_stages_ ? 0 : fill_slot_ + 1;
+  }
+
+  // Fill with one run, whose source all lanes know.
+  __device__ void FillOne(const uint8_t* source, int bytes) {
+#if __CUDA_ARCH__ >= 900
+    __syncwarp();
+    if (Lane() == 0) {
+      const uint32_t barrier = Address(&barriers_[fill_slot_]);
+      asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
+                   : "memory");
+      asm volatile(
+          "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx:"
+          ":bytes [%0], [%1], %2, "
+          "[%3];" ::"r"(Address(stages_ + fill_slot_ * stage_bytes_)),
+          "l"(source), "r"(bytes), "r"(barrier)
+          : "memory");
+    }
+    fill_slot_ = fill_slot_ + 1 == num_stages_ ? 0 : fill_slot_ + 1;
+#else
+    Fill(source, bytes, 1);
+#endif
   }
 
   // Waits for the oldest stage not yet taken and returns it.

@@ -36,19 +36,18 @@ constexpr int StageBytes(DType type) {
 }
 
 // Shared memory for `cols` (a multiple of 256) columns of x as tiles need them: two f16 of each
-// element, then the sums of its groups.
+// element; for each 64 columns the sums of its groups and a scale.
 constexpr int64_t PackedXBytes(DType tiled, int rows, int64_t cols) {
-  const int group_cols = tiled == DType::kQ6_K ? 16 : 32;
-  return rows * (cols * 4 + cols / group_cols * 4);
+  const int groups = tiled == DType::kQ6_K ? 4 : 2;
+  return rows * (cols * 4 + cols / 64 * (groups + 1) * 4);
 }
 // Two buffers of the warps' sums of up to two tiles.
 constexpr int64_t PackedPartialBytes(int rows) {
   return int64_t{2} * 2 * kMatvecWarps * kTileRows * rows * 4;
 }
-// The threads' unfinished sums of one task between passes (of one tile, where a task has two).
-constexpr int64_t PackedCarryBytes(int rows) {
-  return int64_t{kMatvecThreads} * (rows > 4 ? 4 : 2) * 4;
-}
+// The threads' unfinished sums of one task between passes (of one tile, where a task has two): two
+// rows, for each row of x, or each chunk of a stage where there are fewer rows.
+constexpr int64_t PackedCarryBytes(int rows) { return int64_t{kMatvecThreads} * 2 * rows * 4; }
 constexpr int64_t FloatCarryBytes(int rows) {
   return int64_t{kMatvecThreads} * kFloatTaskRows * rows * 4;
 }

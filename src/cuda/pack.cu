@@ -1,7 +1,9 @@
 // What      packs rows of quantised blocks into the tiles of weight_layout.h.
-// Shapes    raw [rows][cols / block] blocks -> [rows / 16][units] units, device memory.
-// Launch    one warp per unit, 8 warps a block; each lane gathers its own codes, so the reads are
-//           scattered bytes that the L1 cache joins. It runs at upload, where the bus is the limit.
+// Shapes    raw [rows][cols / block] blocks -> [rows / 16][units] units, device
+// memory. Launch    one warp per unit, 8 warps a block; each lane gathers its
+// own codes, so the reads are
+//           scattered bytes that the L1 cache joins. It runs at upload, where
+//           the bus is the limit.
 // Numerics  moves bits only.
 #include "cuda/pack.h"
 #include "cuda/packed_unit.cuh"
@@ -73,7 +75,8 @@ __device__ uint32_t Code(const BlockQ6_K& b, int e) {
   return low | top << 4;
 }
 
-// One unit's source: rows that are missing and columns past the end read as zeros.
+// One unit's source: rows that are missing and columns past the end read as
+// zeros.
 template <DType kType>
 struct Source {
   using Block = typename RawBlock<kType>::Type;
@@ -121,7 +124,8 @@ __device__ void PackCodes(const Source<kType>& source, uint8_t* unit, int lane) 
   }
 }
 
-// kBits of each code above the low four; kSteps steps of 16 columns share a word.
+// kBits of each code above the low four; kSteps steps of 16 columns share a
+// word.
 template <DType kType, int kBits, int kSteps>
 __device__ void PackHigh(const Source<kType>& source, uint8_t* unit, int lane) {
   using Parts = UnitParts<kType>;
@@ -142,30 +146,36 @@ __device__ void PackHigh(const Source<kType>& source, uint8_t* unit, int lane) {
   }
 }
 
-// Lane l packs the words of rows l / 4 and l / 4 + 8 for groups 2 * (l % 4) and the next.
+// Six-bit codes of a pair of groups, as KPair has them.
+template <typename Block>
+__device__ uint32_t PairOf(const Block& block, int pair) {
+  const uint8_t* b = block.scales;
+  uint32_t word = 0;
+  for (int i = 0; i < 2; ++i) {
+    const int group = 2 * pair + i;
+    const uint32_t scale = group < 4 ? b[group] & 63 : (b[group + 4] & 15) | b[group - 4] >> 6 << 4;
+    const uint32_t min = group < 4 ? b[group + 4] & 63 : b[group + 4] >> 4 | b[group] >> 6 << 4;
+    word |= (min | scale << 6) << (16 * i);
+  }
+  return word;
+}
+
+// Lane l packs rows l / 4 and l / 4 + 8 of the pair of groups l % 4.
 template <DType kType>
 __device__ void PackKScales(const Source<kType>& source, uint8_t* unit, int lane) {
-  auto* words = reinterpret_cast<uint32_t*>(unit + UnitParts<kType>::kScaleOffset);
+  uint8_t* scales = unit + UnitParts<kType>::kScaleOffset;
+  uint32_t pairs[2] = {};
   for (int low_row = 0; low_row < 2; ++low_row) {
-    const int row = RowOf(lane, low_row);
-    const int pair = lane % 4;
-    const auto* block = source.Find(row, 0);
-    uint32_t word = 0;
-    if (block != nullptr) {
-      for (int i = 0; i < 2; ++i) {
-        const int group = 2 * pair + i;
-        const uint8_t* b = block->scales;
-        const uint32_t scale =
-            group < 4 ? b[group] & 63 : (b[group + 4] & 15) | b[group - 4] >> 6 << 4;
-        const uint32_t min = group < 4 ? b[group + 4] & 63 : b[group + 4] >> 4 | b[group] >> 6 << 4;
-        word |= (min | scale << 6) << (16 * i);
-      }
-      const uint32_t d_pair = block->d | static_cast<uint32_t>(block->dmin) << 16;
-      const uint32_t byte = d_pair >> (8 * pair) & 255;
-      word |= (byte & 15) << 12 | byte >> 4 << 28;
-    }
-    words[row * 4 + pair] = word;
+    const auto* block = source.Find(RowOf(lane, low_row), 0);
+    if (block != nullptr) pairs[low_row] = PairOf(*block, lane % 4);
+    if (lane % 4 != 0) continue;
+    reinterpret_cast<uint32_t*>(scales)[lane / 4 * 2 + low_row] =
+        block == nullptr ? 0 : block->d | static_cast<uint32_t>(block->dmin) << 16;
   }
+  reinterpret_cast<uint32_t*>(scales + kKWordsOffset)[lane] = pairs[0] | (pairs[1] & 0x0f000f00u)
+                                                                             << 4;
+  reinterpret_cast<uint16_t*>(scales + kKHalvesOffset)[lane] =
+      static_cast<uint16_t>((pairs[1] & 0xff) | (pairs[1] >> 8 & 0xff00));
 }
 
 template <DType kType>

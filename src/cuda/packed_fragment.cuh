@@ -1,8 +1,12 @@
-// Units of weight_layout.h as operands of 16x8x16 tensor core products, for a whole warp.
+// Units of weight_layout.h as operands of 16x8x16 tensor core products, for a
+// whole warp.
 //
-// A code q goes to the tensor cores as the f16 whose bits are q: the number q * 2^-24, exact for q
-// up to 1023, so that widening costs a shift and a mask for two weights. Scales, minima and offsets
-// are applied to the float32 sums of each group.
+// A code q goes to the tensor cores as the f16 whose bits are q: the number q *
+// 2^-24, exact for q up to 1023, so that widening costs a mask for two weights.
+// Where two codes share a byte, those of the upper half of a step's columns
+// stay where they are, four bits up: 16 times as large, while their x is staged
+// as a sixteenth. Scales, minima and offsets are applied to the float32 sums of
+// each group.
 #ifndef TIDAL_CUDA_PACKED_FRAGMENT_CUH_
 #define TIDAL_CUDA_PACKED_FRAGMENT_CUH_
 
@@ -12,6 +16,14 @@
 #include "cuda/packed_unit.cuh"
 
 namespace tidal {
+
+inline constexpr int kChunkCols = 64;
+// What the codes of the upper columns of a step count for.
+template <DType kType>
+inline constexpr float kUpperTimes = kType == DType::kQ8_0 ? 1.0f : 16.0f;
+// What all codes are multiplied by on their way through the tensor cores, and
+// those of 6-bit scales and minima on their way to float32.
+inline constexpr float kCodeUnit = 0x1p-24f;
 
 // word << by, or >> -by.
 template <int kBy>
@@ -45,7 +57,8 @@ class CodeFragments {
     }
   }
 
-  // The operand of 16 columns: register r has rows + 8 * (r % 2), columns + 8 * (r / 2).
+  // The operand of 16 columns: register r has rows + 8 * (r % 2), columns + 8 *
+  // (r / 2); these kUpperTimes as large.
   template <int kStep>
   __device__ __forceinline__ void Get(uint32_t (&a)[4]) const {
     if constexpr (kType == DType::kQ8_0) {
@@ -54,10 +67,11 @@ class CodeFragments {
       a[2] = codes_[2 * kStep + 1] & 0x00ff00ffu;
       a[3] = codes_[2 * kStep + 1] >> 8 & 0x00ff00ffu;
     } else {
+      const uint32_t low_rows = codes_[kStep] >> 8;
       a[0] = codes_[kStep] & 0x000f000fu;
-      a[1] = codes_[kStep] >> 8 & 0x000f000fu;
-      a[2] = codes_[kStep] >> 4 & 0x000f000fu;
-      a[3] = codes_[kStep] >> 12 & 0x000f000fu;
+      a[1] = low_rows & 0x000f000fu;
+      a[2] = codes_[kStep] & 0x00f000f0u;
+      a[3] = low_rows & 0x00f000f0u;
       AddHigh<kStep, 0>(a);
       AddHigh<kStep, 1>(a);
       AddHigh<kStep, 2>(a);
@@ -75,11 +89,12 @@ class CodeFragments {
   }
   template <int kStep, int kRegister>
   __device__ __forceinline__ void AddHigh(uint32_t (&a)[4]) const {
+    constexpr int kPlace = kRegister < 2 ? 4 : 8;
     if constexpr (Parts::kHasFifthBit) {
-      a[kRegister] |= Shift<4 - (4 * kStep + kRegister)>(high_[0]) & 0x00100010u;
+      a[kRegister] |= Shift<kPlace - (4 * kStep + kRegister)>(high_[0]) & (0x00010001u << kPlace);
     } else if constexpr (kType == DType::kQ6_K) {
       constexpr int kBit = 2 * (4 * (kStep % 2) + kRegister);
-      a[kRegister] |= Shift<4 - kBit>(high_[kStep / 2]) & 0x00300030u;
+      a[kRegister] |= Shift<kPlace - kBit>(high_[kStep / 2]) & (0x00030003u << kPlace);
     }
   }
 
@@ -87,107 +102,121 @@ class CodeFragments {
   uint32_t high_[2] = {};
 };
 
-// The scales and minima of rows g and g + 8 (g = lane / 4) of a unit, one group at a time.
+__device__ __forceinline__ float2 HalfPairAt(const uint8_t* at) {
+  return __half22float2(*reinterpret_cast<const __half2*>(at));
+}
+__device__ __forceinline__ float2 SmallCodes(uint32_t pair) {  // times kCodeUnit
+  return __half22float2(*reinterpret_cast<const __half2*>(&pair));
+}
+
+// What scales make of the sums of codes of a chunk's groups, in rows g and g +
+// 8 (g = lane / 4).
+//
+// Value(row, sums, x_sums): sums[i] are codes times x of group i, x_sums[i] its
+// x; both, and the result, times kCodeUnit.
 template <DType kType>
-class GroupScales {
+class ChunkScales {
  public:
-  __device__ __forceinline__ GroupScales(const uint8_t* unit, int lane) {
-    using Parts = UnitParts<kType>;
-    const uint8_t* scales = unit + Parts::kScaleOffset + lane / 4 * 4;
-    const uint8_t* mins = unit + Parts::kSecondScaleOffset + lane / 4 * 4;
+  using Parts = UnitParts<kType>;
+  static constexpr int kGroups = 2;
+  static constexpr float kUnit = kCodeUnit;  // of Value
+
+  __device__ __forceinline__ ChunkScales(const uint8_t* unit, int, int g) {
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      scales_[i] = Pair(WordAt(scales, i * 32));
-      if constexpr (Parts::kHasMin) mins_[i] = Pair(WordAt(mins, i * 32));
+    for (int row = 0; row < 2; ++row) {
+      scales_[row] = HalfPairAt(unit + Parts::kScaleOffset + (g + 8 * row) * 4);
+      if constexpr (Parts::kHasMin)
+        mins_[row] = HalfPairAt(unit + Parts::kSecondScaleOffset + (g + 8 * row) * 4);
     }
   }
-  // Of row g + 8 * low_row. The minimum is to be subtracted.
-  __device__ __forceinline__ float Scale(int low_row, int group) const {
-    return group == 0 ? scales_[low_row].x : scales_[low_row].y;
-  }
-  __device__ __forceinline__ float Min(int low_row, int group) const {
-    return group == 0 ? -mins_[low_row].x : -mins_[low_row].y;
+  __device__ __forceinline__ float Value(int row, const float (&sums)[2],
+                                         const float (&x_sums)[2]) const {
+    const float2 scale = scales_[row];
+    if constexpr (Parts::kHasMin) {
+      const float mins = fmaf(mins_[row].x, x_sums[0], mins_[row].y * x_sums[1]);
+      return fmaf(scale.x, sums[0], fmaf(scale.y, sums[1], mins));
+    }
+    constexpr float kOffset = Parts::kOffset;
+    const float first = fmaf(-kOffset, x_sums[0], sums[0]);
+    const float second = fmaf(-kOffset, x_sums[1], sums[1]);
+    return fmaf(scale.x, first, scale.y * second);
   }
 
  private:
-  static __device__ __forceinline__ float2 Pair(uint32_t bits) {
-    return __half22float2(*reinterpret_cast<const __half2*>(&bits));
-  }
   float2 scales_[2];
   float2 mins_[2];
 };
 
-// Q4_K and Q5_K: each lane of the four that share rows decodes two of the eight groups, and asks
-// the others for theirs.
+// Q4_K and Q5_K: 6-bit codes of scales and minima, times one f16 each of the
+// row.
 template <DType kType>
-class KGroupScales {
+class KChunkScales {
  public:
-  __device__ __forceinline__ KGroupScales(const uint8_t* unit, int lane) : quad_(lane & ~3) {
-    const uint8_t* at = unit + UnitParts<kType>::kScaleOffset + lane * 4;
+  static constexpr int kGroups = 2;
+  static constexpr float kUnit = kCodeUnit * kCodeUnit;
+
+  __device__ __forceinline__ KChunkScales(const uint8_t* unit, int chunk, int g) {
+    const uint8_t* at = unit + UnitParts<kType>::kScaleOffset;
+    const KPair pair = KPairAt(at, g, chunk);
+    const auto d_pairs = *reinterpret_cast<const uint2*>(at + g * 8);
+    d_[0] = SmallCodes(d_pairs.x);  // any f16
+    d_[1] = SmallCodes(d_pairs.y);
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const uint32_t word = WordAt(at, i * 128);
-      uint32_t d_pair = ((word >> 12 & 15) | (word >> 24 & 0xf0)) << (8 * (lane & 3));
-      d_pair |= __shfl_xor_sync(~0u, d_pair, 1);
-      d_pair |= __shfl_xor_sync(~0u, d_pair, 2);
-      const float d = HalfBits(d_pair & 0xffff) * 0x1p24f;  // codes as f16 bits are times 2^-24
-      const float dmin = HalfBits(d_pair >> 16) * 0x1p24f;
-      const uint32_t scale_codes = word >> 6 & 0x003f003fu;
-      const uint32_t min_codes = word & 0x003f003fu;
-      const float2 scales = __half22float2(*reinterpret_cast<const __half2*>(&scale_codes));
-      const float2 mins = __half22float2(*reinterpret_cast<const __half2*>(&min_codes));
-      scales_[i] = {scales.x * d, scales.y * d};
-      mins_[i] = {mins.x * dmin, mins.y * dmin};
+    for (int row = 0; row < 2; ++row) {
+      scales_[row] = SmallCodes(pair.of_row[row] >> 6 & 0x003f003fu);
+      mins_[row] = SmallCodes(pair.of_row[row] & 0x003f003fu);
     }
   }
-  __device__ __forceinline__ float Scale(int low_row, int group) const {
-    return Ask(scales_[low_row], group);
-  }
-  __device__ __forceinline__ float Min(int low_row, int group) const {
-    return Ask(mins_[low_row], group);
+  __device__ __forceinline__ float Value(int row, const float (&sums)[2],
+                                         const float (&x_sums)[2]) const {
+    const float scaled = fmaf(scales_[row].x, sums[0], scales_[row].y * sums[1]);
+    const float mins = fmaf(mins_[row].x, x_sums[0], mins_[row].y * x_sums[1]);
+    return fmaf(d_[row].x, scaled, -d_[row].y * mins);
   }
 
  private:
-  __device__ __forceinline__ float Ask(float2 own, int group) const {
-    return __shfl_sync(~0u, group % 2 == 0 ? own.x : own.y, quad_ + group / 2);
-  }
-  int quad_;
+  float2 d_[2];  // d, dmin
   float2 scales_[2];
   float2 mins_[2];
 };
 template <>
-class GroupScales<DType::kQ4_K> : public KGroupScales<DType::kQ4_K> {
-  using KGroupScales::KGroupScales;
+class ChunkScales<DType::kQ4_K> : public KChunkScales<DType::kQ4_K> {
+  using KChunkScales::KChunkScales;
 };
 template <>
-class GroupScales<DType::kQ5_K> : public KGroupScales<DType::kQ5_K> {
-  using KGroupScales::KGroupScales;
+class ChunkScales<DType::kQ5_K> : public KChunkScales<DType::kQ5_K> {
+  using KChunkScales::KChunkScales;
 };
 
-// Each lane of a quad decodes four of the sixteen groups.
 template <>
-class GroupScales<DType::kQ6_K> {
+class ChunkScales<DType::kQ6_K> {
  public:
-  __device__ __forceinline__ GroupScales(const uint8_t* unit, int lane) : quad_(lane & ~3) {
-    using Parts = UnitParts<DType::kQ6_K>;
+  using Parts = UnitParts<DType::kQ6_K>;
+  static constexpr int kGroups = 4;
+  static constexpr float kUnit = kCodeUnit;
+
+  __device__ __forceinline__ ChunkScales(const uint8_t* unit, int chunk, int g) {
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const uint32_t word = WordAt(unit + Parts::kScaleOffset, lane * 4 + i * 128);
-      const float d = HalfAt(unit, Parts::kSecondScaleOffset + lane / 4 * 2 + i * 16);
-#pragma unroll
-      for (int group = 0; group < 4; ++group) {
-        scales_[i][group] = d * static_cast<float>(static_cast<int8_t>(word >> (8 * group)));
-      }
+    for (int row = 0; row < 2; ++row) {
+      codes_[row] = WordAt(unit + Parts::kScaleOffset, (g + 8 * row) * 16 + chunk * 4);
+      d_[row] = HalfAt(unit, Parts::kSecondScaleOffset + (g + 8 * row) * 2);
     }
   }
-  __device__ __forceinline__ float Scale(int low_row, int group) const {
-    return __shfl_sync(~0u, scales_[low_row][group % 4], quad_ + group / 4);
+  __device__ __forceinline__ float Value(int row, const float (&sums)[4],
+                                         const float (&x_sums)[4]) const {
+    constexpr float kOffset = Parts::kOffset;
+    float value = 0;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const auto scale = static_cast<float>(static_cast<int8_t>(codes_[row] >> (8 * i)));
+      value = fmaf(scale, fmaf(-kOffset, x_sums[i], sums[i]), value);
+    }
+    return d_[row] * value;
   }
-  __device__ __forceinline__ float Min(int, int) const { return 0; }
 
  private:
-  int quad_;
-  float scales_[2][4];
+  uint32_t codes_[2];
+  float d_[2];
 };
 
 }  // namespace tidal

@@ -1,5 +1,5 @@
-// The units of weight_layout.h, element by element: what packs them and what widens them. The
-// products read them by fragment (matvec_packed.cu).
+// The units of weight_layout.h, element by element: what packs them and what
+// widens them. The products read them by fragment (matvec_packed.cu).
 #ifndef TIDAL_CUDA_PACKED_UNIT_CUH_
 #define TIDAL_CUDA_PACKED_UNIT_CUH_
 
@@ -37,6 +37,10 @@ __device__ inline uint32_t WordAt(const uint8_t* unit, int offset) {
 __device__ inline float HalfAt(const uint8_t* unit, int offset) {
   return HalfBits(*reinterpret_cast<const uint16_t*>(unit + offset));
 }
+
+// Where Q4_K's and Q5_K's 6-bit codes are among their scales.
+inline constexpr int kKWordsOffset = kTileRows * 4;
+inline constexpr int kKHalvesOffset = kKWordsOffset + kTileRows / 2 * 4 * 4;
 
 // The parts of a unit in bytes, shared by all that walk it.
 template <DType kType>
@@ -86,10 +90,16 @@ __device__ inline int CodeAt(const uint8_t* unit, int row, int col) {
   return low;
 }
 
-// d | dmin << 16 of a row of a Q4_K or Q5_K unit.
-__device__ inline uint32_t KScalePair(const uint4& row) {
-  const auto byte = [](uint32_t word) { return (word >> 12 & 15) | (word >> 24 & 0xf0); };
-  return byte(row.x) | byte(row.y) << 8 | byte(row.z) << 16 | byte(row.w) << 24;
+// The 6-bit codes of rows g and g + 8 of a Q4_K or Q5_K unit in one pair of
+// groups: minima at bits 0 and 16, scales at bits 6 and 22.
+struct KPair {
+  uint32_t of_row[2];
+};
+__device__ __forceinline__ KPair KPairAt(const uint8_t* scales, int g, int pair) {
+  const uint32_t first = WordAt(scales, kKWordsOffset + (g * 4 + pair) * 4);
+  const uint32_t rest =
+      *reinterpret_cast<const uint16_t*>(scales + kKHalvesOffset + (g * 4 + pair) * 2);
+  return {{first, (first >> 4 & 0x0f000f00u) | (rest & 0xff) | (rest & 0xff00) << 8}};
 }
 
 struct ScaleAndMin {
@@ -97,7 +107,8 @@ struct ScaleAndMin {
   float min;  // subtracted
 };
 
-// In the order of operations of DequantizeRow, none fused, so that the results are its own.
+// In the order of operations of DequantizeRow, none fused, so that the results
+// are its own.
 template <DType kType>
 __device__ inline ScaleAndMin ScaleAt(const uint8_t* unit, int row, int col) {
   using Parts = UnitParts<kType>;
@@ -106,12 +117,12 @@ __device__ inline ScaleAndMin ScaleAt(const uint8_t* unit, int row, int col) {
     const auto code = static_cast<int8_t>(unit[Parts::kScaleOffset + row * 16 + group]);
     return {__fmul_rn(HalfAt(unit, Parts::kSecondScaleOffset + row * 2), code), 0};
   } else if constexpr (IsKType(kType)) {
-    const uint4 words = *reinterpret_cast<const uint4*>(unit + Parts::kScaleOffset + row * 16);
-    const uint32_t pair = KScalePair(words);
-    const uint32_t word = WordAt(unit, Parts::kScaleOffset + row * 16 + group / 2 * 4);
+    const uint8_t* scales = unit + Parts::kScaleOffset;
+    const uint32_t word = KPairAt(scales, row % 8, group / 2).of_row[row / 8];
+    const uint32_t d_pair = WordAt(scales, (row % 8 * 2 + row / 8) * 4);
     const int bit = 16 * (group % 2);
-    return {__fmul_rn(HalfBits(pair & 0xffff), static_cast<float>(word >> (bit + 6) & 63)),
-            __fmul_rn(HalfBits(pair >> 16), static_cast<float>(word >> bit & 63))};
+    return {__fmul_rn(HalfBits(d_pair & 0xffff), static_cast<float>(word >> (bit + 6) & 63)),
+            __fmul_rn(HalfBits(d_pair >> 16), static_cast<float>(word >> bit & 63))};
   } else {
     const int offset = row * 4 + group * 2;
     const float min = Parts::kHasMin ? -HalfAt(unit, Parts::kSecondScaleOffset + offset) : 0;

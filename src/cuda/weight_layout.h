@@ -1,27 +1,38 @@
-// How weight matrices lie in device memory. Host code and kernels both read this description.
+// How weight matrices lie in device memory. Host code and kernels both read
+// this description.
 //
-// F32, F16, BF16: rows one after the other, each padded with zeros to a multiple of 16 bytes.
+// F32, F16, BF16: rows one after the other, each padded with zeros to a
+// multiple of 16 bytes.
 //
-// Packed types: tiles of 16 rows times all columns, one after the other; the last tile's missing
-// rows are zeros. A tile is a sequence of units of 256 columns (K types) or 64 columns (the others;
-// the last one's missing half is zeros); a unit holds the same bits that the file held for these
-// columns, re-arranged so that lane `l` of a warp finds its part of the 16x8x16 tensor core
-// operand with one 16-byte load for 64 columns. Within a unit: row g or g + 8, g = l / 4; columns
-// 16 * step + 8 * high + 2 * (l % 4) + odd. A unit is, in this order:
-//   codes   [columns / 64][32 lanes][4 words]: word `step` of 4 has eight 4-bit codes, the one of
-//           (odd, row + 8 * low_row, high) at bit 16 * odd + 8 * low_row + 4 * high.
-//           Q8_0: [2][32 lanes][4 words]: word 2 * (step % 2) + high of vector step / 2 has four
-//           codes plus 128, at bit 16 * odd + 8 * low_row.
-//   high    Q5_0, Q5_1, Q5_K: [columns / 64][32 lanes] words: the fifth bit at bit
+// Packed types: tiles of 16 rows times all columns, one after the other; the
+// last tile's missing rows are zeros. A tile is a sequence of units of 256
+// columns (K types) or 64 columns (the others; the last one's missing half is
+// zeros); a unit holds the same bits that the file held for these columns,
+// re-arranged so that lane `l` of a warp finds its part of the 16x8x16 tensor
+// core operand with one 16-byte load for 64 columns. Within a unit: row g or g
+// + 8, g = l / 4; columns 16 * step + 8 * high + 2 * (l % 4) + odd. A unit is,
+// in this order:
+//   codes   [columns / 64][32 lanes][4 words]: word `step` of 4 has eight 4-bit
+//   codes, the one of
+//           (odd, row + 8 * low_row, high) at bit 16 * odd + 8 * low_row + 4 *
+//           high. Q8_0: [2][32 lanes][4 words]: word 2 * (step % 2) + high of
+//           vector step / 2 has four codes plus 128, at bit 16 * odd + 8 *
+//           low_row.
+//   high    Q5_0, Q5_1, Q5_K: [columns / 64][32 lanes] words: the fifth bit at
+//   bit
 //           16 * odd + 4 * step + 2 * high + low_row.
-//           Q6_K: [columns / 64][32 lanes][2 words]: word step / 2 has the two top bits at bit
-//           16 * odd + 2 * (4 * (step % 2) + 2 * high + low_row).
+//           Q6_K: [columns / 64][32 lanes][2 words]: word step / 2 has the two
+//           top bits at bit 16 * odd + 2 * (4 * (step % 2) + 2 * high +
+//           low_row).
 //   scales  Q4_0, Q5_0, Q8_0: [16 rows][2 groups] f16.
 //           Q4_1, Q5_1: the same, then [16 rows][2 groups] f16 minima.
-//           Q4_K, Q5_K: [16 rows][4 pairs of groups] words: 6-bit minima of the pair at bits 0 and
-//           16, 6-bit scales at bits 6 and 22; bits 12-15 and 28-31 of the row's four words are, in
-//           order, the eight nibbles of d | dmin << 16.
-//           Q6_K: [16 rows][16 groups] signed bytes, then [16 rows] f16 d.
+//           Q4_K, Q5_K: [8 g][2] words d | dmin << 16 of rows g and g + 8; then
+//           for the 6-bit codes of row g and of row g + 8 in each pair of
+//           groups a word each, minima at bits 0 and 16, scales at bits 6 and
+//           22, kept as [8 g][4 pairs] words and [8 g][4 pairs] halves: row g's
+//           word, in whose bits 12-15 and 28-31 are bits 8-11 and 24-27 of row
+//           g + 8's, and bits 0-7 and 16-23 of that. Q6_K: [16 rows][16 groups]
+//           signed bytes, then [16 rows] f16 d.
 #ifndef TIDAL_CUDA_WEIGHT_LAYOUT_H_
 #define TIDAL_CUDA_WEIGHT_LAYOUT_H_
 
