@@ -5,7 +5,7 @@
 //           stages (256 columns; 128 of Q8_0) to the warps in turn. Rings and dependent launch as
 //           in matvec_float.cu.
 // Bytes     W once, x once per multiprocessor from L2.
-// Work      per 16 x 256 weights of Q4_K and one row of x about 190 instructions of a warp, of the
+// Work      per 16 x 256 weights of Q4_K and one row of x about 250 instructions of a warp, of the
 //           780 that the schedulers issue while memory delivers them: 80 mask codes, 16 are tensor
 //           core products, 16 pick their results, 40 apply scales.
 // Numerics  each element of x is scaled by a power of two for its 64 columns and split into two

@@ -9,7 +9,7 @@
 namespace tidal {
 namespace {
 
-constexpr int kThreads = 128;
+constexpr int kThreads = 256;  // also what a page is sealed by
 constexpr int kWarps = kThreads / 32;
 constexpr int kMaxHeadDim = 256;
 constexpr int kPageTokens = 64;

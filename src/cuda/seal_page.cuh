@@ -34,6 +34,25 @@ __device__ __forceinline__ const uint8_t* KeyRows(const DeviceKv& kv, int32_t pa
   return kv.base + page_id * kv.page_bytes + kv_head * kv.kv_head_bytes;
 }
 
+// Keys of a page and KV head in shared memory: reading them a channel at a time from the device's
+// memory waits for it again and again. Rows are apart by 16 bytes more than they have, for the
+// banks.
+inline constexpr int32_t kStagedRowBytes = 256;
+inline constexpr int32_t kStagedRowStride = kStagedRowBytes + 16;
+
+// Copies the page's keys to `staged`; ends with a barrier. REQUIRES: rows of kStagedRowBytes at
+// most.
+__device__ inline void StageKeys(const uint8_t* keys, int32_t row_bytes, uint8_t* staged) {
+  const int32_t row_vectors = row_bytes / 16;
+#pragma unroll 4
+  for (auto i = static_cast<int32_t>(threadIdx.x); i < kIndexPageTokens * row_vectors;
+       i += static_cast<int32_t>(blockDim.x)) {
+    *reinterpret_cast<uint4*>(staged + i / row_vectors * kStagedRowStride + i % row_vectors * 16) =
+        reinterpret_cast<const uint4*>(keys)[i];
+  }
+  __syncthreads();
+}
+
 // Called by all threads of a block, of any size. What the block wrote of the page must be visible
 // to it (__syncthreads); ends without a barrier, and must not be called again before one.
 // REQUIRES: head_dim a multiple of 16, at most kMaxSealHeadDim.
@@ -43,14 +62,21 @@ __device__ inline void SealPageOfHead(const DeviceKv& kv, uint8_t* index_base, i
   __shared__ float steps[kMaxSealHeadDim];
   const int32_t head_dim = kv.head_dim;
   const auto top = static_cast<float>((1 << bits) - 1);
+  __shared__ __align__(16) uint8_t staged[kIndexPageTokens * kStagedRowStride];
   const uint8_t* keys = KeyRows(kv, page_id, kv_head);
+  int64_t stride = kv.row_bytes;
+  if (kv.row_bytes <= kStagedRowBytes) {
+    StageKeys(keys, static_cast<int32_t>(kv.row_bytes), staged);
+    keys = staged;
+    stride = kStagedRowStride;
+  }
   const IndexPart part = IndexPartAt(index_base, page_bytes, page_id, kv_head, head_dim, bits);
   for (int32_t d = threadIdx.x; d < head_dim; d += blockDim.x) {
     float low = StoredKey(keys, d, kv.type);
     float high = low;
 #pragma unroll 8
     for (int32_t t = 1; t < kIndexPageTokens; ++t) {
-      const float key = StoredKey(keys + t * kv.row_bytes, d, kv.type);
+      const float key = StoredKey(keys + t * stride, d, kv.type);
       low = fminf(low, key);
       high = fmaxf(high, key);
     }
@@ -71,7 +97,7 @@ __device__ inline void SealPageOfHead(const DeviceKv& kv, uint8_t* index_base, i
     for (int32_t i = 0; i < 8 * products_per_word; ++i) {
       const int32_t token = first_token + i / 4;
       const int32_t channel = first_channel + i % 4;
-      const float key = StoredKey(keys + token * kv.row_bytes, channel, kv.type);
+      const float key = StoredKey(keys + token * stride, channel, kv.type);
       const float step = steps[channel];
       const float code = step > 0 ? rintf(__fdiv_rn(key - minima[channel], step)) : 0.0f;
       const auto clamped = static_cast<uint32_t>(fminf(fmaxf(code, 0.0f), top));
