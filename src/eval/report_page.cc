@@ -1,5 +1,6 @@
 #include "eval/report_page.h"
 
+#include <algorithm>
 #include <cmath>
 #include <fmt/format.h>
 #include <string>
@@ -50,17 +51,26 @@ class Table {
 };
 
 std::string LossTable(const Json& run) {
-  Table table({"plan", "KL, nats", "KL, 99th percentile", "extra nats", "same top token, %",
-               "greedy tokens until texts part", "MB read per step", "tokens/s"});
-  for (const Json& plan : Array(run, "plans")) {
+  const Json& plans = Array(run, "plans");
+  const bool has_texts = std::any_of(plans.begin(), plans.end(), [](const Json& plan) {
+    return !At(plan, "same_text").is_null();
+  });
+  std::vector<std::string> titles = {"plan",       "KL, nats",          "KL, 99th percentile",
+                                     "extra nats", "same top token, %", "MB read per step",
+                                     "tokens/s"};
+  if (has_texts) titles.push_back("greedy tokens until texts part");
+  Table table(titles);
+  for (const Json& plan : plans) {
     const Json& speed = At(plan, "speed");
-    table.AddRow({"<code>" + EscapeHtml(Text(plan, "plan")) + "</code>",
-                  EstimateCell(EstimateAt(plan, "kl")), EstimateCell(EstimateAt(plan, "kl_p99")),
-                  EstimateCell(EstimateAt(plan, "extra_nats")),
-                  EstimateCell(EstimateAt(plan, "agreement"), 100),
-                  EstimateCell(EstimateAt(plan, "same_text")),
-                  ShortFigure(CacheBytes(speed) / kMegabyte),
-                  ShortFigure(Number(speed, "tokens_per_s"))});
+    std::vector<std::string> cells = {"<code>" + EscapeHtml(Text(plan, "plan")) + "</code>",
+                                      EstimateCell(EstimateAt(plan, "kl")),
+                                      EstimateCell(EstimateAt(plan, "kl_p99")),
+                                      EstimateCell(EstimateAt(plan, "extra_nats")),
+                                      EstimateCell(EstimateAt(plan, "agreement"), 100),
+                                      ShortFigure(CacheBytes(speed) / kMegabyte),
+                                      ShortFigure(Number(speed, "tokens_per_s"))};
+    if (has_texts) cells.push_back(EstimateCell(EstimateAt(plan, "same_text")));
+    table.AddRow(cells);
   }
   return table.Html();
 }

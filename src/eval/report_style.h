@@ -33,7 +33,7 @@ svg text{fill:var(--ink)}svg .tick{fill:var(--soft)}svg .axis{fill:var(--soft)}
 .table{overflow-x:auto;margin:12px 0}table{border-collapse:collapse;font-size:.86rem;font-variant-numeric:tabular-nums;min-width:100%}
 th,td{padding:5px 10px;text-align:right;border-bottom:1px solid var(--grid);white-space:nowrap}
 th{color:var(--soft);font-weight:600}th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:var(--ground)}
-td:first-child{min-width:11rem;max-width:46vw;white-space:normal;overflow-wrap:anywhere}
+td:first-child{min-width:min(16rem,46vw);max-width:46vw;white-space:normal;overflow-wrap:anywhere}
 td small{color:var(--soft)}
 @media print{figure{break-inside:avoid}}
 )";

@@ -284,6 +284,10 @@ TEST(SvgChart, SaysWhatItCannotShow) {
   Chart chart;
   chart.y.scale = AxisScale::kLog10;
   chart.series.push_back({.name = "s", .points = {{.x = 1, .y = 0.1}, {.x = 2, .y = 0}}});
+  chart.series.push_back({.name = "nothing", .points = {{.x = 1, .y = 0}}});
+  EXPECT_THAT(SvgChart(chart), HasSubstr("2 points are not shown"));
+  EXPECT_THAT(SvgChart(chart), Not(HasSubstr("nothing")));
+  chart.series.pop_back();
   EXPECT_THAT(SvgChart(chart), HasSubstr("One point is not shown"));
   chart.series[0].points.erase(chart.series[0].points.begin());
   EXPECT_EQ(SvgChart(chart), "");

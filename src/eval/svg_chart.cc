@@ -43,6 +43,10 @@ class ChartDrawing {
   void CollectY(std::vector<double>* values) const;
 
   bool Shows(const ChartPoint& point) const { return x_.Shows(point.x) && y_.Shows(point.y); }
+  bool ShowsAnyOf(const ChartSeries& series) const {
+    return std::any_of(series.points.begin(), series.points.end(),
+                       [this](const ChartPoint& point) { return Shows(point); });
+  }
   void DrawGrid();
   void DrawRules();
   void DrawSeries(const ChartSeries& series);
@@ -151,18 +155,18 @@ void ChartDrawing::DrawSeries(const ChartSeries& series) {
 
 std::string ChartDrawing::Legend() const {
   std::string html = "<ul class=\"legend\">";
-  for (const ChartSeries& series : chart_.series)
+  for (const ChartSeries& series : chart_.series) {
+    if (!ShowsAnyOf(series)) continue;
     html += fmt::format(R"(<li class="c{}{}"><i></i>{}</li>)", series.color % kChartColors,
                         series.color >= kChartColors ? " dashed" : "", EscapeHtml(series.name));
+  }
   return html + "</ul>";
 }
 
 std::string ChartDrawing::Draw() {
   const bool has_points =
-      std::any_of(chart_.series.begin(), chart_.series.end(), [this](const ChartSeries& series) {
-        return std::any_of(series.points.begin(), series.points.end(),
-                           [this](const ChartPoint& point) { return Shows(point); });
-      });
+      std::any_of(chart_.series.begin(), chart_.series.end(),
+                  [this](const ChartSeries& series) { return ShowsAnyOf(series); });
   if (!has_points) return "";
   DrawGrid();
   DrawRules();
