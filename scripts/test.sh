@@ -7,7 +7,8 @@ set -uo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 asan_tests=(tidal_base_test tidal_gguf_test tidal_quant_test tidal_hf_test tidal_model_test tidal_tokenizer_test
-  tidal_chat_test tidal_attention_test tidal_scheduler_test tidal_cpu_test tidal_plan_boundary_test tidal_cli_test)
+  tidal_chat_test tidal_attention_test tidal_scheduler_test tidal_cpu_test tidal_engine_test tidal_plan_boundary_test
+  tidal_cli_test)
 tsan_tests=(tidal_base_test)
 
 quick=false
