@@ -1,7 +1,6 @@
 #include "eval/calibration.h"
 
 #include <algorithm>
-#include <cmath>
 #include <fmt/format.h>
 #include <limits>
 #include <map>
@@ -10,6 +9,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "eval/calibration_choice.h"
 #include "eval/calibration_meter.h"
 #include "eval/calibration_progress.h"
 #include "eval/calibration_search.h"
@@ -58,14 +58,11 @@ class Calibrator {
   Status ProbeBudgets();
   Status ProbeByLoss();
   Status ProbeByScan();
-  Status Choose();
   Status CheckPlans();
   Status MeasureHeldOut(CalibrationMeter* meter);
 
   // Fills what is measured. Those measured by all rows count for the result.
   Status MeasurePoints(LossRows rows, std::vector<CalibrationPoint>* points);
-  std::vector<CalibratedPlan> PlansWith(int32_t bits) const;
-  CalibratedPlan PlanWith(int32_t budget, int32_t bits) const;
 
   const CalibrationRequest& request_;
   const MakeEngineFn& make_;
@@ -285,63 +282,13 @@ Status Calibrator::RunWithBits(int32_t bits) {
     search_budget_ = request_.budgets.front();
     Announce();
   }
-  progress_.Begin(fmt::format("{} bits", bits));
+  progress_.Begin(fmt::format("index of {} bits", bits));
   TIDAL_RETURN_IF_ERROR(MeasureEveryLayer());
   if (paths_.empty()) {
     TIDAL_RETURN_IF_ERROR(ChooseSearchBudget());
     for (const SetScope scope : request_.scopes) TIDAL_RETURN_IF_ERROR(SearchLayers(scope));
   }
   return by_loss() ? ProbeByLoss() : ProbeByScan();
-}
-
-CalibratedPlan Calibrator::PlanWith(int32_t budget, int32_t bits) const {
-  const CalibrationPoint* best =
-      BestPoint(result_.points, budget, bits, request_.target, result_.all_bytes);
-  CalibratedPlan plan;
-  plan.meets_target = best != nullptr;
-  for (const CalibrationPoint& point : result_.points) {
-    if (plan.meets_target) break;
-    const bool is_every = point.budget == budget && point.index_bits == bits &&
-                          point.select.size() == static_cast<size_t>(result_.num_layers);
-    if (is_every && (best == nullptr || point.kl < best->kl)) best = &point;
-  }
-  TIDAL_CHECK(best != nullptr, "every layer was measured with budget {}", budget);
-  plan.point = *best;
-  return plan;
-}
-
-std::vector<CalibratedPlan> Calibrator::PlansWith(int32_t bits) const {
-  std::vector<CalibratedPlan> plans;
-  for (const int32_t budget : request_.budgets) plans.push_back(PlanWith(budget, bits));
-  return plans;
-}
-
-// A cache has one index, so that all plans share its bits: those with which they read least, or
-// lose least.
-Status Calibrator::Choose() {
-  double least = std::numeric_limits<double>::infinity();
-  const auto measure = [&](const CalibrationPoint& point) {
-    return by_loss() ? point.bytes() : point.kl;
-  };
-  for (const int32_t bits : request_.index_bits) {
-    std::vector<CalibratedPlan> plans = PlansWith(bits);
-    const bool any = std::any_of(plans.begin(), plans.end(),
-                                 [](const CalibratedPlan& plan) { return plan.meets_target; });
-    double sum = 0;
-    for (const CalibratedPlan& plan : plans) sum += measure(plan.point);
-    if (!any || sum >= least) continue;
-    least = sum;
-    result_.index_bits = bits;
-    result_.plans = std::move(plans);
-  }
-  if (result_.plans.empty()) return NothingIsWithinTarget();
-  const auto worse = [&](const CalibratedPlan& a, const CalibratedPlan& b) {
-    if (a.meets_target != b.meets_target) return b.meets_target;
-    return measure(b.point) < measure(a.point);
-  };
-  result_.recommended = static_cast<size_t>(
-      std::max_element(result_.plans.begin(), result_.plans.end(), worse) - result_.plans.begin());
-  return OkStatus();
 }
 
 // Losses on texts that nothing was chosen by, beside those of every layer choosing as many tokens.
@@ -396,7 +343,7 @@ Result<CalibrationResult> Calibrator::Run() {
   TIDAL_RETURN_IF_ERROR(CheckTexts(request_.held_out, request_.prefill, request_.held_out_decode));
   for (const int32_t bits : request_.index_bits) TIDAL_RETURN_IF_ERROR(RunWithBits(bits));
   meter_ = nullptr;
-  TIDAL_RETURN_IF_ERROR(Choose());
+  if (!ChoosePlans(request_, &result_)) return NothingIsWithinTarget();
   TIDAL_RETURN_IF_ERROR(CheckPlans());
   return std::move(result_);
 }
