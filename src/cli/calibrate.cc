@@ -147,7 +147,7 @@ CalibrateCommand::CalibrateCommand(CLI::App* app) : Command(app) {
   AddInt(app,
          {"--prefill", "N", "The context: tokens of a text that are prefilled (default: 4096)"},
          &request_.prefill, {64, kMaxTokens});
-  AddInt(app, {"--decode", "N", "Tokens of each text that are decoded to choose by (default: 32)"},
+  AddInt(app, {"--decode", "N", "Tokens of each text that are decoded to choose by (default: 24)"},
          &request_.decode, {2, kMaxTokens});
   AddInt(app, {"-s,--seed", "N", "Seed of the intervals (default: 1)"}, &seed_,
          {0, std::numeric_limits<int32_t>::max()});

@@ -25,8 +25,8 @@ struct CalibrationRequest {
   std::vector<EvalDocument> texts;     // to choose by
   std::vector<EvalDocument> held_out;  // to check with; may be empty
   int32_t prefill = 4096;              // the context
-  int32_t decode = 32;                 // rows of each text's window to choose by
-  int32_t held_out_decode = 64;        // rows of each window to check with
+  int32_t decode = 24;                 // rows of each text's window to choose by
+  int32_t held_out_decode = 48;        // rows of each window to check with
   CalibrationTarget target;            // exactly one of its limits is set
   std::vector<int32_t> budgets;        // ascending; each gets a plan
   std::vector<SetScope> scopes = {SetScope::kShared};
