@@ -230,7 +230,7 @@ class Reports(unittest.TestCase):
             speed = {"scan_bytes": 0, "gather_bytes": size, "full_bytes": 0}
             return {"plan": preset, "preset": preset, "kl": estimate(kl), "speed": speed}
 
-        for others, said in (([plan("quest", 0.2, 9)], "For each plan of another preset"), ([plan("streaming", 0.2, 3), plan("quest", 0.2, 9)], "as `streaming`.")):
+        for others, said in (([plan("quest", 0.2, 9)], "no plan of another preset"), ([plan("streaming", 0.2, 3)], "`streaming` read less"), ([plan("quest", 0.01, 9)], "here: `quest`.")):
             result = self.run_tool("make_results.py", [loss_run([0.1] * 6, plans=[plan("tidal", 0.1, 5), *others])])
             self.assertIn(said, result.stdout, result.stderr)
 
@@ -251,11 +251,12 @@ class Reports(unittest.TestCase):
             report.write_text(json.dumps({"format": 1, "runs": [loss_run([0.1] * 6)]}), encoding="utf-8")
             for before, code in (("# Mine\n", 1), ("# Mine\n\n<!-- The tables below are written by tools/make_results.py. -->\nold", 0)):
                 page.write_text(before, encoding="utf-8")
-                command = [sys.executable, TOOLS / "make_results.py", report, "--into", page]
+                command = [sys.executable, TOOLS / "make_results.py", report, "--into", page, "--path", "a|b=models/b"]
                 self.assertEqual(subprocess.run(command, capture_output=True, check=False).returncode, code)
             text = page.read_text(encoding="utf-8")
             self.assertTrue(text.startswith("# Mine"))
             self.assertIn("### m.gguf", text)
+            self.assertIn("-m 'models/b'", text)
             self.assertNotIn("old", text)
 
 

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Writes the tables of docs/results.md from reports of `tidal eval --report`: each with the command that made it.
 
-usage: tools/make_results.py REPORT... [--into FILE]      (folders of --report, or their report.json)
+usage: tools/make_results.py REPORT... [--into FILE] [--path FROM=TO]...      (folders of --report, or their report.json)
 
---into keeps what stands in FILE above the line that says where the tables begin, and writes them below it.
+--into keeps what stands in FILE above the line that says where the tables begin, and writes them below it. --path writes a folder
+of the machine that measured as it is called here, in the commands.
 """
 
 import argparse
@@ -25,12 +26,19 @@ def origin(run):
 
 
 def unmatched(run):
-    """Plans of other presets that lose less than every `tidal` plan of the run that reads no more."""
+    """Plans of other presets that lose less than every `tidal` plan of the run that reads no more: those where there is such a
+    plan, and those that read less than any."""
     points = [(plan.get("preset"), plan.get("plan"), reports.cache_bytes(plan.get("speed")), plan["kl"]["value"])
               for plan in run.get("plans", []) if (plan.get("kl") or {}).get("value") is not None]
     ours = [(size, kl) for preset, _, size, kl in points if preset == "tidal" and size is not None]
-    return [name for preset, name, size, kl in points if preset not in ("tidal", "full") and size is not None
-            and not any(our_size <= size and our_kl <= kl for our_size, our_kl in ours)]
+    least = min((size for size, _ in ours), default=0)
+    better = [(name, size) for preset, name, size, kl in points if preset not in ("tidal", "full") and size is not None
+              and not any(our_size <= size and our_kl <= kl for our_size, our_kl in ours)]
+    return [name for name, size in better if size >= least], [name for name, size in better if size < least]
+
+
+def listed(names):
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def said_of_presets(run):
@@ -38,10 +46,12 @@ def said_of_presets(run):
     presets = {plan.get("preset") for plan in run.get("plans", []) if plan.get("speed")}
     if "tidal" not in presets or len(presets - {"tidal", "full"}) == 0:
         return []
-    better = unmatched(run)
-    if not better:
-        return ["For each plan of another preset there is a `tidal` plan here that loses no more and reads no more."]
-    return ["No `tidal` plan here loses as little and reads as little as " + ", ".join(f"`{name}`" for name in better) + "."]
+    better, smaller = unmatched(run)
+    if better:
+        said = f"At the bytes that they read, these lose less than every `tidal` plan here: {listed(better)}."
+    else:
+        said = "At the bytes that it reads, no plan of another preset loses less than a `tidal` plan here."
+    return [said + (f" {listed(smaller)} read less than any `tidal` plan here." if smaller else "")]
 
 
 def loss_section(run):
@@ -120,12 +130,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("reports", nargs="+", metavar="REPORT")
     parser.add_argument("--into", type=pathlib.Path, metavar="FILE")
+    parser.add_argument("--path", action="append", default=[], metavar="FROM=TO")
     arguments = parser.parse_args()
     sections = []
     try:
         for path in arguments.reports:
             for run in reports.load(path):
-                sections.append(SECTIONS[run.get("kind")](run))
+                command = run.get("command", "")
+                for rule in arguments.path:
+                    command = command.replace(*rule.split("=", 1))
+                sections.append(SECTIONS[run.get("kind")]({**run, "command": command}))
     except reports.ReportError as error:
         sys.exit(f"make_results.py: {error}")
     text = "\n\n".join(sections) + "\n"
