@@ -88,6 +88,7 @@ class Decoder {
                           .v_cache_type = cache};
     options.index_layers = IndexLayers::kAll;
     options.index_bits = index_bits;
+    options.ignore_sidecar = true;  // the reference program reads none, nor what is built in
     auto engine = Engine::Create(options, nullptr);
     EXPECT_TRUE(engine.ok()) << engine.status().message();
     engine_ = std::move(engine).value();
