@@ -1,7 +1,6 @@
 #include "eval/calibration_choice.h"
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include "base/check.h"
@@ -45,18 +44,18 @@ size_t RecommendedOf(const std::vector<CalibratedPlan>& plans, const Calibration
 }  // namespace
 
 bool ChoosePlans(const CalibrationRequest& request, CalibrationResult* result) {
-  double least = std::numeric_limits<double>::infinity();
+  std::pair<size_t, double> least;  // budgets that miss the target, and what the plans cost
   for (const int32_t bits : request.index_bits) {
     std::vector<CalibratedPlan> plans;
-    bool any_meets = false;
-    double sum = 0;
+    std::pair<size_t, double> cost;
     for (const int32_t budget : request.budgets) {
       plans.push_back(PlanWith(budget, bits, request.target, *result));
-      any_meets = any_meets || plans.back().meets_target;
-      sum += CostOf(plans.back().point, request.target);
+      if (!plans.back().meets_target) ++cost.first;
+      cost.second += CostOf(plans.back().point, request.target);
     }
-    if (!any_meets || sum >= least) continue;
-    least = sum;
+    const bool any_meets = cost.first < plans.size();
+    if (!any_meets || (!result->plans.empty() && cost >= least)) continue;
+    least = cost;
     result->index_bits = bits;
     result->plans = std::move(plans);
   }

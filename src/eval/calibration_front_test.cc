@@ -103,6 +103,10 @@ TEST(CalibrationChoice, AllPlansShareTheBitsThatCostLeast) {
   EXPECT_TRUE(by_loss.plans[1].meets_target);
   EXPECT_THAT(by_loss.plans[1].point.select, ElementsAre(0, 1, 2));
   EXPECT_EQ(by_loss.recommended, 1u);
+  // Both budgets come before fewer bytes: 2 bits would read less, but miss the target with one.
+  const CalibrationResult both = Chosen({.max_kl = 0.05}, &done);
+  ASSERT_TRUE(done);
+  EXPECT_EQ(both.index_bits, 4);
   // A tighter one only 4 bits meet.
   const CalibrationResult tight = Chosen({.max_kl = 0.015}, &done);
   ASSERT_TRUE(done);
