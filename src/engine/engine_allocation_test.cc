@@ -20,6 +20,9 @@ void* Allocate(std::size_t bytes) {
   return memory;
 }
 
+// Not inlined: GCC warns where it sees that delete is free, but not that new is malloc.
+__attribute__((noinline)) void Free(void* memory) { std::free(memory); }
+
 }  // namespace
 
 void* operator new(std::size_t bytes) { return Allocate(bytes); }
@@ -27,10 +30,10 @@ void* operator new[](std::size_t bytes) { return Allocate(bytes); }
 // A sanitizer has these too, and its memory must not come to the operators below.
 void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept { return Allocate(bytes); }
 void* operator new[](std::size_t bytes, const std::nothrow_t&) noexcept { return Allocate(bytes); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete(void* memory) noexcept { Free(memory); }
+void operator delete[](void* memory) noexcept { Free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { Free(memory); }
+void operator delete[](void* memory, std::size_t) noexcept { Free(memory); }
 
 namespace tidal {
 namespace {
