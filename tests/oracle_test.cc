@@ -2,7 +2,9 @@
 // dequantised weights (tests/data/oracle: for each prompt the ids, and the 8 best next tokens at
 // every position).
 
+#include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
 #include <gtest/gtest.h>
 
@@ -23,6 +25,12 @@ struct Prompt {
   std::vector<std::vector<TokenLogprob>> top;
 };
 
+// $TIDAL_ORACLE_TOKENS, for emulators: so many tokens of each prompt are enough.
+size_t MaxPromptTokens() {
+  const char* tokens = std::getenv("TIDAL_ORACLE_TOKENS");
+  return tokens != nullptr ? std::max(std::strtoul(tokens, nullptr, 10), 1ul) : SIZE_MAX;
+}
+
 std::vector<Prompt> ReadOracle(const std::string& model) {
   std::ifstream file(TIDAL_SOURCE_DIR "/tests/data/oracle/" + model + ".logits.json");
   std::vector<Prompt> prompts;
@@ -33,6 +41,9 @@ std::vector<Prompt> ReadOracle(const std::string& model) {
       prompt.top.emplace_back();
       for (const auto& pair : position) prompt.top.back().push_back({pair[0], pair[1]});
     }
+    const size_t num_tokens = std::min(prompt.ids.size(), MaxPromptTokens());
+    prompt.ids.resize(num_tokens);
+    prompt.top.resize(num_tokens);
     prompts.push_back(std::move(prompt));
   }
   return prompts;
