@@ -116,6 +116,18 @@ Status CudaCache::SealPage(PageId page, cudaStream_t stream) const {
   return OkStatus();
 }
 
+Status CudaCache::WriteIndex(PageId page, std::span<const std::byte> index,
+                             cudaStream_t stream) const {
+  const std::byte* next = index.data();
+  for (const int32_t layer : index_layers_) {
+    TIDAL_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(IndexPageAt(layer, page), next,
+                                               static_cast<size_t>(index_layer_page_bytes_),
+                                               cudaMemcpyHostToDevice, stream));
+    next += index_layer_page_bytes_;
+  }
+  return OkStatus();
+}
+
 Status CudaCache::WritePage(PageId page, int32_t num_tokens, std::span<const std::byte> kv,
                             std::span<const std::byte> index, cudaStream_t stream) const {
   const auto layer_bytes = static_cast<size_t>(kv_.page_bytes);
@@ -124,16 +136,8 @@ Status CudaCache::WritePage(PageId page, int32_t num_tokens, std::span<const std
                                                kv.data() + layer * kv_.page_bytes, layer_bytes,
                                                cudaMemcpyHostToDevice, stream));
   }
-  const bool is_full = num_tokens == kPageSize;
-  if (is_full && index.empty()) TIDAL_RETURN_IF_ERROR(SealPage(page, stream));
-  const std::byte* next = index.data();
-  for (const int32_t layer : index_layers_) {
-    if (!is_full || index.empty()) break;
-    TIDAL_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(IndexPageAt(layer, page), next,
-                                               static_cast<size_t>(index_layer_page_bytes_),
-                                               cudaMemcpyHostToDevice, stream));
-    next += index_layer_page_bytes_;
-  }
+  if (num_tokens == kPageSize && !index_layers_.empty())
+    TIDAL_RETURN_IF_ERROR(index.empty() ? SealPage(page, stream) : WriteIndex(page, index, stream));
   return CudaStatus(cudaStreamSynchronize(stream), "a page on its way to the device");
 }
 

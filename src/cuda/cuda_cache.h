@@ -50,7 +50,9 @@ class CudaCache {
   std::byte* PageAt(int64_t layer, PageId page) const;
   std::byte* IndexPageAt(int32_t layer, PageId page) const;
   void ClearTail(int32_t num_tokens, std::span<std::byte> kv) const;
+  // The index of a full page: computed from its keys, and as it was saved. REQUIRES: index layers.
   Status SealPage(PageId page, cudaStream_t stream) const;
+  Status WriteIndex(PageId page, std::span<const std::byte> index, cudaStream_t stream) const;
 
   DeviceKv kv_;  // without a base
   int64_t num_pages_ = 0;
