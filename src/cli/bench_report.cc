@@ -25,26 +25,30 @@ struct Figures {
 };
 
 Figures FiguresOf(const BenchRow& row) {
-  const auto per_token = [&row](const auto& value_of) {
-    std::vector<double> values;
-    for (const ExecutorProfile& profile : row.profiles)
-      values.push_back(static_cast<double>(value_of(profile)) / row.tokens);
-    return MedianOf(std::move(values));
+  const auto medians = [](const std::vector<ExecutorProfile>& profiles, int32_t tokens) {
+    return [&profiles, tokens](const auto& value_of) {
+      std::vector<double> values;
+      for (const ExecutorProfile& profile : profiles)
+        values.push_back(static_cast<double>(value_of(profile)) / tokens);
+      return MedianOf(std::move(values));
+    };
   };
+  const auto per_token = medians(row.profiles, row.tokens);
+  const auto part = medians(row.part_profiles, row.part_tokens);
   const auto [min, max] = std::minmax_element(row.tokens_per_s.begin(), row.tokens_per_s.end());
   Figures figures{};
   figures.median = MedianOf(row.tokens_per_s);
   figures.min = *min;
   figures.max = *max;
   figures.ms_per_token = figures.median > 0 ? 1000 / figures.median : 0;
-  figures.attention_ms = per_token([](const ExecutorProfile& p) { return p.attention_ms(); });
-  for (double ExecutorProfile::*part :
+  figures.attention_ms = part([](const ExecutorProfile& p) { return p.attention_ms(); });
+  for (double ExecutorProfile::*ms :
        {&ExecutorProfile::scan_ms, &ExecutorProfile::merge_ms, &ExecutorProfile::top_k_ms,
         &ExecutorProfile::gather_ms, &ExecutorProfile::full_ms})
-    figures.parts.*part = per_token([part](const ExecutorProfile& p) { return p.*part; });
+    figures.parts.*ms = part([ms](const ExecutorProfile& p) { return p.*ms; });
   for (int role = 0; role < kNumLayerRoles; ++role)
     figures.parts.role_ms[role] =
-        per_token([role](const ExecutorProfile& p) { return p.role_ms[role]; });
+        part([role](const ExecutorProfile& p) { return p.role_ms[role]; });
   figures.weight_bytes = per_token([](const ExecutorProfile& p) { return p.weight_bytes; });
   figures.scan_bytes = per_token([](const ExecutorProfile& p) { return p.scan_bytes; });
   figures.gather_bytes = per_token([](const ExecutorProfile& p) { return p.gather_bytes; });
@@ -59,8 +63,7 @@ std::string Shortened(const std::string& text, size_t width) {
   return text.size() <= width ? text : text.substr(0, width - 3) + "...";
 }
 
-// A device runs a step without stopping to look at the clock.
-bool TimesAttention(const BenchMachine& machine) { return machine.device.empty(); }
+bool HasParts(const BenchRow& row) { return !row.part_profiles.empty(); }
 
 // Wide enough for every plan's text, within reason.
 size_t PlanWidth(const std::vector<BenchRow>& rows) {
@@ -78,11 +81,8 @@ void AppendSpeeds(const BenchMachine& machine, const std::vector<BenchRow>& rows
                         "MB/token", "GB/s", "limit");
   for (const BenchRow& row : rows) {
     const Figures figures = FiguresOf(row);
-    const std::string share = machine.read_gbps > 0
-                                  ? fmt::format("{:.0f}%", 100 * figures.gbps / machine.read_gbps)
-                                  : "-";
-    const std::string attention =
-        TimesAttention(machine) ? fmt::format("{:.3f}", figures.attention_ms) : "-";
+    const std::string share = fmt::format("{:.0f}%", 100 * figures.gbps / machine.read_gbps);
+    const std::string attention = HasParts(row) ? fmt::format("{:.3f}", figures.attention_ms) : "-";
     *table +=
         fmt::format("{:<7} {:>6}  {:<{}} {:>9.1f} {:>18} {:>9.3f} {:>8} {:>9.1f} {:>6.1f} {:>6}\n",
                     row.test, row.depth, Shortened(row.plan.text, width), width, figures.median,
@@ -139,7 +139,7 @@ std::string CpuName() {
 }
 
 Json BenchJson(const BenchMachine& machine, const std::vector<BenchRow>& rows) {
-  const Json read_gbps = machine.read_gbps > 0 ? Json(Rounded(machine.read_gbps, 3)) : Json();
+  const double read_gbps = Rounded(machine.read_gbps, 3);
   Json list = Json::array();
   for (const BenchRow& row : rows) {
     const Figures figures = FiguresOf(row);
@@ -147,24 +147,27 @@ Json BenchJson(const BenchMachine& machine, const std::vector<BenchRow>& rows) {
     Json by_role = Json::object();
     for (const LayerRole role : kRoles)
       by_role[NameOf(role)] = Rounded(parts.role_ms[static_cast<size_t>(role)], 6);
-    list.push_back({{"test", row.test},
-                    {"depth", row.depth},
-                    {"attention", row.plan.text},
-                    {"plan", row.plan.plan.ToString()},
-                    {"tokens_per_s",
-                     {{"median", Rounded(figures.median, 3)},
-                      {"min", Rounded(figures.min, 3)},
-                      {"max", Rounded(figures.max, 3)}}},
-                    {"ms_per_token", Rounded(figures.ms_per_token, 6)},
-                    {"bytes_per_token", Rounded(figures.bytes_per_token, 0)},
-                    {"bytes",
-                     {{"weights", Rounded(figures.weight_bytes, 0)},
-                      {"scan", Rounded(figures.scan_bytes, 0)},
-                      {"gather", Rounded(figures.gather_bytes, 0)},
-                      {"full", Rounded(figures.full_bytes, 0)}}},
-                    {"gbps", Rounded(figures.gbps, 3)},
-                    {"read_gbps_limit", read_gbps}});
-    if (!TimesAttention(machine)) continue;
+    list.push_back(
+        {{"test", row.test},
+         {"depth", row.depth},
+         {"sequences", row.sequences},
+         {"attention", row.plan.text},
+         {"plan", row.plan.plan.ToString()},
+         {"tokens_per_s",
+          {{"median", Rounded(figures.median, 3)},
+           {"min", Rounded(figures.min, 3)},
+           {"max", Rounded(figures.max, 3)}}},
+         {"ms_per_token", Rounded(figures.ms_per_token, 6)},
+         {"bytes_per_token", Rounded(figures.bytes_per_token, 0)},
+         {"bytes",
+          {{"weights", Rounded(figures.weight_bytes, 0)},
+           {"scan", Rounded(figures.scan_bytes, 0)},
+           {"gather", Rounded(figures.gather_bytes, 0)},
+           {"full", Rounded(figures.full_bytes, 0)}}},
+         {"gbps", Rounded(figures.gbps, 3)},
+         {"read_gbps_limit", read_gbps},
+         {"limit_ms_per_token", Rounded(figures.bytes_per_token / machine.read_gbps / 1e6, 6)}});
+    if (!HasParts(row)) continue;
     list.back()["attention_ms"] = {{"scan", Rounded(parts.scan_ms, 6)},
                                    {"merge", Rounded(parts.merge_ms, 6)},
                                    {"top_k", Rounded(parts.top_k_ms, 6)},
@@ -188,7 +191,7 @@ std::string BenchTable(const BenchMachine& machine, const std::string& model,
       machine.device.empty()
           ? fmt::format("{}\n{}: {} cores, {} threads, {}, reads {:.1f} GB/s\n\n", model,
                         machine.cpu, machine.cores, machine.threads, machine.isa, machine.read_gbps)
-          : fmt::format("{}\n{}\n\n", model, machine.device);
+          : fmt::format("{}\n{}: reads {:.1f} GB/s\n\n", model, machine.device, machine.read_gbps);
   const size_t width = PlanWidth(rows);
   AppendSpeeds(machine, rows, width, &table);
   // Prefill is full whatever the plan says.
@@ -197,7 +200,7 @@ std::string BenchTable(const BenchMachine& machine, const std::string& model,
                [](const BenchRow& row) { return row.test.starts_with("tg"); });
   const bool any_sparse = std::any_of(decoded.begin(), decoded.end(),
                                       [](const BenchRow& row) { return !row.plan.plan.is_full(); });
-  if (any_sparse && TimesAttention(machine)) AppendAttention(decoded, width, &table);
+  if (any_sparse) AppendAttention(decoded, width, &table);
   return table;
 }
 

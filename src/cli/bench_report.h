@@ -17,7 +17,7 @@ struct BenchMachine {
   int threads = 0;
   std::string isa;
   std::string device;    // the name of the device that runs the model; empty: the CPU
-  double read_gbps = 0;  // measured: the limit of the tests; 0: unknown
+  double read_gbps = 0;  // measured, of what runs the model: the limit of the tests
 };
 
 // The processor's name as the system knows it, "unknown" where it does not.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <utility>
 
 #include "cli/progress_bar.h"
 #include "cli/report.h"
@@ -12,6 +13,8 @@ namespace tidal {
 namespace {
 
 constexpr uint64_t kTokenSeed = 20240607;
+constexpr int32_t kWarmUpTokens = 4;
+constexpr int32_t kPartTokens = 16;
 
 class Bench {
  public:
@@ -31,8 +34,10 @@ class Bench {
 
   std::vector<Case> CasesAt(int32_t depth) const;
   Status Fill(int32_t depth);
+  Status WarmUp(const Case& test_case);
   Status Measure(Case* test_case);
-  Result<RequestResult> Submit(Request request, StepProfile* profile);
+  Status TimeParts(Case* test_case);
+  Result<Timings> Submit(const Request& request, int32_t num_sequences, StepProfile* profile);
   std::vector<TokenId> FreshPrompt(int32_t depth, int32_t count);
   TokenId RandomToken();
 
@@ -40,7 +45,7 @@ class Bench {
   Engine* engine_;
   const BenchSettings& settings_;
   const InterruptScope& interrupt_;
-  SequenceId sequence_ = 0;
+  std::vector<SequenceId> sequences_;
   std::vector<TokenId> filling_;  // what the cache holds in front of every test
   TokenId last_first_ = kNoToken;
   uint64_t num_random_ = 0;
@@ -75,7 +80,8 @@ std::vector<Bench::Case> Bench::CasesAt(int32_t depth) const {
       row.test = fmt::format("{}{}", name, tokens);
       row.depth = depth;
       row.plan = plan;
-      row.tokens = tokens;
+      row.sequences = test == Test::kDecode ? settings_.sequences : 1;
+      row.tokens = tokens * row.sequences;
       cases.push_back({test, tokens, std::move(row)});
     }
   };
@@ -84,25 +90,37 @@ std::vector<Bench::Case> Bench::CasesAt(int32_t depth) const {
   return cases;
 }
 
-// `profile` (may be null) gets the cost of the prefill where nothing is generated, and of the
-// decode steps alone otherwise.
-Result<RequestResult> Bench::Submit(Request request, StepProfile* profile) {
-  request.ignore_eos = true;
-  request.sampling.temperature = 0;
+// Runs the request on the first num_sequences sequences; the timings are those of the slowest.
+// `profile` gets the cost of the prefill where nothing is generated, and of the decode steps alone
+// otherwise.
+Result<Timings> Bench::Submit(const Request& request, int32_t num_sequences, StepProfile* profile) {
+  std::vector<SequenceRequest> requests;
+  for (int32_t i = 0; i < num_sequences; ++i) {
+    requests.push_back({sequences_[static_cast<size_t>(i)], request});
+    requests.back().request.ignore_eos = true;
+    requests.back().request.sampling.temperature = 0;
+  }
   bool decoding = false;
   engine_->TakeProfile();
   const auto on_event = [&](const Event& event) {
+    // The first tokens of all sequences come with one step.
     if (event.kind == Event::Kind::kToken && !decoding) {
       decoding = true;
       engine_->TakeProfile();
     }
     return OkStatus();
   };
-  TIDAL_ASSIGN_OR_RETURN(const RequestResult result,
-                         RunRequest(engine_, sequence_, std::move(request), &interrupt_, on_event));
-  if (result.reason == FinishReason::kCancelled) return Cancelled("the benchmark was interrupted");
-  if (profile != nullptr) *profile = engine_->TakeProfile();
-  return result;
+  TIDAL_ASSIGN_OR_RETURN(const std::vector<RequestResult> results,
+                         RunRequests(engine_, std::move(requests), &interrupt_, on_event));
+  Timings timings;
+  for (const RequestResult& result : results) {
+    if (result.reason == FinishReason::kCancelled)
+      return Cancelled("the benchmark was interrupted");
+    timings.prompt_ms = std::max(timings.prompt_ms, result.timings.prompt_ms);
+    timings.predicted_ms = std::max(timings.predicted_ms, result.timings.predicted_ms);
+  }
+  *profile = engine_->TakeProfile();
+  return timings;
 }
 
 Status Bench::Fill(int32_t depth) {
@@ -111,16 +129,30 @@ Status Bench::Fill(int32_t depth) {
   Request request;
   request.prompt.assign(filling_.begin(), filling_.begin() + depth);
   request.max_tokens = 0;
+  const auto sequences = static_cast<int32_t>(sequences_.size());
   ProgressBar bar(console_, fmt::format("Filling the cache to {}", depth));
-  const auto on_event = [&](const Event& event) {
-    if (event.kind == Event::Kind::kPrefill)
-      bar.UpdateCount(event.done, depth, "tokens", event.timings.reused_tokens);
-    return OkStatus();
-  };
-  TIDAL_ASSIGN_OR_RETURN(const RequestResult result,
-                         RunRequest(engine_, sequence_, std::move(request), &interrupt_, on_event));
-  if (result.reason == FinishReason::kCancelled) return Cancelled("the benchmark was interrupted");
+  for (int32_t i = 0; i < sequences; ++i) {
+    const auto on_event = [&](const Event& event) {
+      if (event.kind == Event::Kind::kPrefill)
+        bar.UpdateCount(i * int64_t{depth} + event.done, sequences * int64_t{depth}, "tokens",
+                        event.timings.reused_tokens);
+      return OkStatus();
+    };
+    TIDAL_ASSIGN_OR_RETURN(
+        const RequestResult result,
+        RunRequest(engine_, sequences_[static_cast<size_t>(i)], request, &interrupt_, on_event));
+    if (result.reason == FinishReason::kCancelled)
+      return Cancelled("the benchmark was interrupted");
+  }
   return OkStatus();
+}
+
+// The first use of weights and threads is slower than any later one, and on a device so are the
+// first steps of each plan: they are not counted.
+Status Bench::WarmUp(const Case& test_case) {
+  Case discarded = test_case;
+  discarded.tokens = std::min(discarded.tokens, kWarmUpTokens);
+  return Measure(&discarded);
 }
 
 Status Bench::Measure(Case* test_case) {
@@ -134,15 +166,38 @@ Status Bench::Measure(Case* test_case) {
   request.prompt = FreshPrompt(row.depth, prefills ? tokens : 1);
   request.max_tokens = prefills ? 0 : tokens + 1;
   StepProfile profile;
-  TIDAL_ASSIGN_OR_RETURN(const RequestResult result, Submit(std::move(request), &profile));
-  const double ms = prefills ? result.timings.prompt_ms : result.timings.predicted_ms;
-  row.tokens_per_s.push_back(TokensPerSecond(tokens, ms));
+  TIDAL_ASSIGN_OR_RETURN(const Timings timings, Submit(request, row.sequences, &profile));
+  const double ms = prefills ? timings.prompt_ms : timings.predicted_ms;
+  row.tokens_per_s.push_back(TokensPerSecond(row.tokens, ms));
   row.profiles.push_back(profile.executor);
   return OkStatus();
 }
 
+// What a decode test's time is spent on: a device tells it of slower steps only.
+Status Bench::TimeParts(Case* test_case) {
+  BenchRow& row = test_case->row;
+  if (engine_->device_name().empty()) {
+    row.part_profiles = row.profiles;
+    row.part_tokens = row.tokens;
+    return OkStatus();
+  }
+  if (test_case->test == Test::kPrefill) return OkStatus();
+  Case timed = *test_case;
+  timed.tokens = std::min(timed.tokens, kPartTokens);
+  engine_->SetPartTiming(PartTiming::kAlways);
+  const Status status = Measure(&timed);
+  engine_->SetPartTiming(PartTiming::kWhereFree);
+  TIDAL_RETURN_IF_ERROR(status);
+  row.part_profiles = {timed.row.profiles.back()};
+  row.part_tokens = timed.tokens * row.sequences;
+  return OkStatus();
+}
+
 Result<std::vector<BenchRow>> Bench::Run() {
-  TIDAL_ASSIGN_OR_RETURN(sequence_, engine_->OpenSequence());
+  while (static_cast<int32_t>(sequences_.size()) < settings_.sequences) {
+    TIDAL_ASSIGN_OR_RETURN(const SequenceId sequence, engine_->OpenSequence());
+    sequences_.push_back(sequence);
+  }
   std::vector<BenchRow> rows;
   bool is_warm = false;
   for (const int32_t depth : settings_.depths) {
@@ -151,19 +206,19 @@ Result<std::vector<BenchRow>> Bench::Run() {
     const auto work = static_cast<double>(cases.size()) * settings_.repetitions;
     int done = 0;
     ProgressBar bar(console_, fmt::format("Measuring at depth {}", depth));
+    for (const Case& test_case : cases)
+      if (!is_warm) TIDAL_RETURN_IF_ERROR(WarmUp(test_case));
+    is_warm = true;
     for (int32_t repetition = 0; repetition < settings_.repetitions; ++repetition) {
       for (Case& test_case : cases) {
-        if (!is_warm) {
-          // The first use of weights and threads is slower than any later one, and is not counted.
-          Case discarded = test_case;
-          TIDAL_RETURN_IF_ERROR(Measure(&discarded));
-        }
         TIDAL_RETURN_IF_ERROR(Measure(&test_case));
         bar.Update(++done / work, test_case.row.test);
       }
-      is_warm = true;
     }
-    for (Case& test_case : cases) rows.push_back(std::move(test_case.row));
+    for (Case& test_case : cases) {
+      TIDAL_RETURN_IF_ERROR(TimeParts(&test_case));
+      rows.push_back(std::move(test_case.row));
+    }
   }
   return rows;
 }

@@ -23,9 +23,10 @@ struct BenchSettings {
   std::vector<int32_t> depths;         // tokens that the cache holds before a test
   std::vector<BenchPlan> plans;
   int32_t repetitions = 5;
+  int32_t sequences = 1;  // that decode side by side
 };
 
-// The context that the largest test needs.
+// The context that the largest test needs, of each sequence.
 int64_t NeededCtxSize(const BenchSettings& settings);
 
 // One test at one depth under one plan. Vectors: [repetitions].
@@ -33,17 +34,24 @@ struct BenchRow {
   std::string test;  // "pp512", "tg64"
   int32_t depth = 0;
   BenchPlan plan;
-  int32_t tokens = 0;  // that it prefills or decodes
+  int32_t sequences = 1;
+  int32_t tokens = 0;  // that it prefills or decodes, of all sequences
   std::vector<double> tokens_per_s;
   std::vector<ExecutorProfile> profiles;  // of all of its tokens
+  // Where the times of attention by part are from, and of how many tokens each is: the repetitions
+  // or, where these do not tell, a run for this alone. Empty: they are not known.
+  std::vector<ExecutorProfile> part_profiles;
+  int32_t part_tokens = 0;
 };
 
 double MedianOf(std::vector<double> values);
 
 // The tests by depth; at a depth the repetitions of all tests and plans take turns, so that a
 // machine that slows down does so for all of them. A depth is filled once, by a prefill with random
-// tokens of a fixed seed, and every test starts from there again. REQUIRES: the context holds
-// NeededCtxSize(settings). Errors: those of the engine; kCancelled.
+// tokens of a fixed seed, and every test starts from there again. Decode tests run on all
+// sequences, which share no pages, prefill tests on one. REQUIRES: the engine has so many
+// sequences, takes a row of each into one step, and its context holds NeededCtxSize(settings).
+// Errors: those of the engine; kCancelled.
 Result<std::vector<BenchRow>> RunBench(const Console& console, Engine* engine,
                                        const BenchSettings& settings,
                                        const InterruptScope& interrupt);

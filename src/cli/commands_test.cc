@@ -173,6 +173,25 @@ TEST(Bench, ZeroLeavesATestOutAndPlansTakeTurns) {
   EXPECT_THAT(table.out, testing::Not(HasSubstr("attention, ms/token"))) << "no plan chooses";
 }
 
+TEST(Bench, RandomWeightsOfAKnownShape) {
+  const Json json = JsonOf({"bench", "--shape", "smollm2-135m", "--weights", "q4_0", "-p", "0",
+                            "-n", "2", "-d", "70", "-r", "1", "--sequences", "2", "--attention",
+                            "full,tidal:below=0:budget=70", "--json"});
+  ASSERT_EQ(json["rows"].size(), 2u);
+  for (const Json& row : json["rows"]) {
+    EXPECT_EQ(row["sequences"], 2);
+    EXPECT_GT(row["bytes"]["weights"].get<double>(), 0);
+    // Each of the three is rounded for print.
+    const double limit_ms =
+        row["bytes_per_token"].get<double>() / row["read_gbps_limit"].get<double>() / 1e6;
+    EXPECT_NEAR(row["limit_ms_per_token"].get<double>(), limit_ms, 1e-3 * limit_ms);
+  }
+  // 30 layers of 3 KV heads of 64: K and V of 2 bytes, of the tokens that the steps see.
+  constexpr double kTokenBytes = 30 * 3 * 64 * 2 * 2;
+  EXPECT_NEAR(json["rows"][0]["bytes"]["full"].get<double>(), kTokenBytes * 72.5, kTokenBytes);
+  EXPECT_EQ(json["rows"][1]["bytes"]["full"], 0);
+}
+
 TEST(Completion, NamesEveryCommandAndOption) {
   const std::string help = RunTidal({"generate", "--help"}).out;
   for (const char* shell : {"bash", "zsh", "fish"}) {

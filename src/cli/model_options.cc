@@ -81,18 +81,18 @@ void AddCacheOptions(CLI::App* app, EngineOptions* engine) {
 
 }  // namespace
 
-void AddModelPath(CLI::App* app, std::string* path) {
+void AddModelPath(CLI::App* app, std::string* path, Presence presence) {
   SetHeading(app, "Model");
   AddText(
       app,
       {"-m,--model", "FILE",
        "The model, a GGUF file (of a split one: the part -00001-of-0000N) or a Hugging Face folder",
-       Presence::kRequired},
+       presence},
       path);
 }
 
-void AddModelOptions(CLI::App* app, ModelOptions* options) {
-  AddModelPath(app, &options->engine.model_path);
+void AddModelOptions(CLI::App* app, ModelOptions* options, Presence model) {
+  AddModelPath(app, &options->engine.model_path, model);
   AddCacheOptions(app, &options->engine);
   AddRunOptions(app, options);
 }

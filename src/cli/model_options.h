@@ -6,12 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "cli/arguments.h"
 #include "cli/console.h"
 #include "engine/engine.h"
-
-namespace CLI {
-class App;
-}  // namespace CLI
 
 namespace tidal {
 
@@ -23,10 +20,10 @@ struct ModelOptions {
 };
 
 // Declares -m.
-void AddModelPath(CLI::App* app, std::string* path);
+void AddModelPath(CLI::App* app, std::string* path, Presence presence = Presence::kRequired);
 // Declares -m and how the model is run: context, threads, device, instruction set, precision, cache
 // types, key index, batch.
-void AddModelOptions(CLI::App* app, ModelOptions* options);
+void AddModelOptions(CLI::App* app, ModelOptions* options, Presence model = Presence::kRequired);
 // Declares --attention with one plan, which becomes the only one of engine.plans ("full" where the
 // option is not given).
 void AddAttentionOption(CLI::App* app, ModelOptions* options);

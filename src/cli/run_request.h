@@ -1,8 +1,9 @@
-// Runs one request of an engine to its end, for commands that have only one.
+// Runs requests of an engine to their end, for commands that have nothing else to run.
 #ifndef TIDAL_CLI_RUN_REQUEST_H_
 #define TIDAL_CLI_RUN_REQUEST_H_
 
 #include <functional>
+#include <vector>
 
 #include "cli/interrupt.h"
 #include "engine/engine.h"
@@ -22,6 +23,17 @@ struct RequestResult {
 Result<RequestResult> RunRequest(Engine* engine, SequenceId sequence, Request request,
                                  const InterruptScope* interrupt,
                                  const std::function<Status(const Event&)>& on_event);
+
+// The same for requests that run side by side, each on its own sequence; `on_event` sees the events
+// of all. Results in the order of the requests.
+struct SequenceRequest {
+  SequenceId sequence = 0;
+  Request request;
+};
+Result<std::vector<RequestResult>> RunRequests(Engine* engine,
+                                               std::vector<SequenceRequest> requests,
+                                               const InterruptScope* interrupt,
+                                               const std::function<Status(const Event&)>& on_event);
 
 }  // namespace tidal
 
