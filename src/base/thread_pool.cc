@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "base/check.h"
+#include "base/math.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -55,22 +56,27 @@ int UsableCores() {
   return CgroupCores(std::max(cores, 1));
 }
 
-// Each group of fields on its own cache line: the generation is polled by everyone, next_item is
-// fought over.
+// Items that are a thread's to begin with: it takes them from the front, and so do those that have
+// none of their own left.
+struct alignas(64) ThreadPool::Range {
+  std::atomic<int64_t> next{0};
+  int64_t end = 0;
+};
+
+// Each group of fields on its own cache line: the generation is polled by everyone.
 struct ThreadPool::Shared {
   // Odd while a region is open, even between regions. Only the caller of Run writes it.
   alignas(64) std::atomic<uint32_t> generation{0};
-  bool stop = false;  // like the four below, written before a region opens
+  bool stop = false;  // like the three below and the ranges, written before a region opens
   BodyFn fn = nullptr;
   const void* context = nullptr;
-  int64_t num_items = 0;
   int64_t grain = 1;
-  alignas(64) std::atomic<int64_t> next_item{0};
   alignas(64) std::atomic<int32_t> workers_inside{0};
 };
 
 ThreadPool::ThreadPool(int num_threads) : shared_(std::make_unique<Shared>()) {
   TIDAL_CHECK(num_threads >= 1 && num_threads <= 1024, "{} threads", num_threads);
+  ranges_ = std::make_unique<Range[]>(static_cast<size_t>(num_threads));
   workers_.reserve(static_cast<size_t>(num_threads - 1));
   for (int thread = 1; thread < num_threads; ++thread) {
     try {
@@ -123,11 +129,14 @@ uint32_t ThreadPool::Enter() {
 void ThreadPool::Leave() { shared_->workers_inside.fetch_sub(1, std::memory_order_release); }
 
 void ThreadPool::Drain(int thread) {
-  Shared& s = *shared_;
-  for (;;) {
-    const int64_t begin = s.next_item.fetch_add(s.grain, std::memory_order_relaxed);
-    if (begin >= s.num_items) return;
-    s.fn(s.context, begin, std::min(begin + s.grain, s.num_items), thread);
+  const Shared& s = *shared_;
+  for (int i = 0; i < num_threads_; ++i) {
+    Range& range = ranges_[static_cast<size_t>((thread + i) % num_threads_)];
+    for (;;) {
+      const int64_t begin = range.next.fetch_add(s.grain, std::memory_order_relaxed);
+      if (begin >= range.end) break;
+      s.fn(s.context, begin, std::min(begin + s.grain, range.end), thread);
+    }
   }
 }
 
@@ -137,9 +146,16 @@ void ThreadPool::Run(int64_t num_items, int64_t grain, BodyFn fn, const void* co
               "ParallelFor inside ParallelFor");
   s.fn = fn;
   s.context = context;
-  s.num_items = num_items;
   s.grain = grain;
-  s.next_item.store(0, std::memory_order_relaxed);
+  const int64_t pieces = CeilDiv(num_items, grain);
+  int64_t begin = 0;
+  for (int thread = 0; thread < num_threads_; ++thread) {
+    const int64_t end = std::min(pieces * (thread + 1) / num_threads_ * grain, num_items);
+    Range& range = ranges_[static_cast<size_t>(thread)];
+    range.next.store(begin, std::memory_order_relaxed);
+    range.end = end;
+    begin = end;
+  }
   Open();
   Drain(0);
   Close();

@@ -252,8 +252,8 @@ void CpuAttention::RunItem(int64_t index, const std::byte* layer_base, const flo
 
   const int32_t begin = item.chunk * tile.chunk_tokens;
   const int32_t end = std::min(begin + tile.chunk_tokens, tile.num_tokens);
-  // Threads take items in turn, so this one's next is about as many items on as there are threads.
-  const size_t next = static_cast<size_t>(index + pool_->num_threads());
+  // A thread's items follow each other.
+  const size_t next = static_cast<size_t>(index) + 1;
   const Item* after = next < items_.size() ? &items_[next] : nullptr;
   if (tile.slots != nullptr) {
     AttendSet(tile, begin, end, after, layer_base, scratch);
@@ -355,7 +355,8 @@ void PointAt(const KvLayout& layout, int32_t kv_head, const std::byte* layer_bas
 
 void PrefetchRows(const uint8_t* const* rows, int32_t count, int64_t row_bytes) {
   for (int32_t t = 0; t < count; ++t) {
-    for (int64_t line = 0; line < row_bytes; line += 64) __builtin_prefetch(rows[t] + line);
+    for (int64_t line = 0; line < row_bytes; line += 64)
+      __builtin_prefetch(rows[t] + line, 0, 2);  // as Prefetch of simd_portable.h
   }
 }
 
