@@ -112,8 +112,8 @@ void BenchRead(benchmark::State& state, int num_threads) {
       const auto* words = reinterpret_cast<const uint64_t*>(memory.data());
       uint64_t sums[16] = {};
       for (int64_t i = begin * kPiece / 8; i < end * kPiece / 8; i += 16) {
-        __builtin_prefetch(words + i + 512);
-        __builtin_prefetch(words + i + 520);
+        __builtin_prefetch(words + i + 512, 0, 2);
+        __builtin_prefetch(words + i + 520, 0, 2);
         for (int64_t j = 0; j < 16; ++j) sums[j] += words[i + j];
       }
       benchmark::DoNotOptimize(sums);

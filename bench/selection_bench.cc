@@ -62,13 +62,16 @@ class Cache {
     std::normal_distribution<float> normal;
     std::vector<float> k(static_cast<size_t>(setup.shape.num_kv_heads) * setup.shape.head_dim);
     const KernelTable& kernels = KernelsFor(setup.isa);
-    for (int64_t layer = 0; layer < num_layers_; ++layer) {
-      for (int32_t pos = 0; pos < setup.kv_len; ++pos) {
-        for (float& x : k) x = normal(random_);
-        StoreKv(kernels.elementwise, layout_, page_table_[static_cast<size_t>(pos / kPageSize)],
-                pos % kPageSize, k.data(), k.data(), KvBase(layer));
-      }
-      for (const int32_t page : page_table_) Seal(kernels, layer, page);
+    for (int32_t pos = 0; pos < setup.kv_len; ++pos) {
+      for (float& x : k) x = normal(random_);
+      StoreKv(kernels.elementwise, layout_, page_table_[static_cast<size_t>(pos / kPageSize)],
+              pos % kPageSize, k.data(), k.data(), KvBase(0));
+    }
+    for (const int32_t page : page_table_) Seal(kernels, 0, page);
+    // The layers hold the same: it is their places in memory that count.
+    for (int64_t layer = 1; layer < num_layers_; ++layer) {
+      std::copy(KvBase(0), KvBase(1), KvBase(layer));
+      std::copy(IndexBase(0), IndexBase(1), IndexBase(layer));
     }
   }
 

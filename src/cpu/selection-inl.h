@@ -172,9 +172,10 @@ static TIDAL_NOINLINE void ScanGroup(const IndexPage& page, const FoldedRow* row
   constexpr int kPieces = kBlockTokens / (kScanVectors * kLanes);
   constexpr int kChannels = IndexChannelsPerGroup(kBits);
   const int32_t groups = (page.head_dim + kChannels - 1) / kChannels;
-  const int64_t lines = (prefetch_bytes / 64 + kPieces - 1) / kPieces;
+  // Evenly over the runs: requests in bursts fill the core's miss buffers.
+  const int runs = kPieces * (groups + kRunGroups<kBits> - 1) / kRunGroups<kBits>;
+  const int64_t lines = (prefetch_bytes / 64 + runs - 1) / runs;
   for (int t = 0; t < kBlockTokens; t += kScanVectors * kLanes) {
-    for (int64_t i = 0; i < lines; ++i, prefetch += 64) Prefetch(prefetch);
     DotTotal totals[kRows][kScanVectors];
     TIDAL_UNROLL
     for (int r = 0; r < kRows; ++r) {
@@ -184,6 +185,7 @@ static TIDAL_NOINLINE void ScanGroup(const IndexPage& page, const FoldedRow* row
     const uint8_t* codes = page.codes + t * 4;
     int32_t g = 0;
     for (; g + kRunGroups<kBits> <= groups; g += kRunGroups<kBits>) {
+      for (int64_t i = 0; i < lines; ++i, prefetch += 64) Prefetch(prefetch);
       AddRun<kBits, kRows, true>(codes + g * kBlockTokens * 4, rows, g * kChannels,
                                  kRunGroups<kBits>, totals);
     }
@@ -333,7 +335,7 @@ TIDAL_INLINE float ExpOfPage(const float* scores, int32_t num_tokens, float max,
   for (; t + 2 * kLanes <= num_tokens; t += 2 * kLanes) {
     TIDAL_UNROLL
     for (int i = 0; i < 2; ++i) {
-      const F32 prob = Exp(Sub(LoadU(scores + t + i * kLanes), offset));
+      const F32 prob = ExpOfNonPositive(Sub(LoadU(scores + t + i * kLanes), offset));
       StoreU(probs + t + i * kLanes, prob);
       sum[i] = Add(prob, sum[i]);
     }

@@ -11,6 +11,13 @@ namespace {
 // Pages of one work item of a scan: some ten microseconds, so that threads end together.
 constexpr int32_t kScanPages = 8;
 constexpr int32_t kMergePages = 16;
+// How far before a page is scanned its index is asked for: at one page, half a microsecond, part of
+// it was still on its way.
+constexpr int32_t kPagesAhead = 2;
+
+void PrefetchFloats(const float* p, int32_t count) {
+  for (int32_t i = 0; i < count; i += 16) __builtin_prefetch(p + i);
+}
 
 }  // namespace
 
@@ -61,7 +68,7 @@ bool CpuSelection::UsesIndex(const Job& job) const {
 void CpuSelection::ScanPage(const Job& job, int32_t kv_head, int32_t page, float* scores) {
   const int32_t num_tokens = std::min(job.kv_len - page * kPageSize, kPageSize);
   const int32_t* page_table = job.sequence->page_table;
-  const int32_t next = std::min(page + 1, job.num_pages - 1);
+  const int32_t next = std::min(page + kPagesAhead, job.num_pages - 1);
   if (num_tokens == kPageSize && UsesIndex(job)) {
     const KeyIndexLayout& index = *job.keys->index;
     const IndexPage block = index.At(job.keys->index_base, page_table[page], kv_head);
@@ -90,15 +97,20 @@ void CpuSelection::ScanPage(const Job& job, int32_t kv_head, int32_t page, float
 
 void CpuSelection::ScanPages(const Job& job, int32_t kv_head, int32_t page_begin, int32_t page_end,
                              int thread) {
-  float* unused = scratch_[static_cast<size_t>(thread)].probs.data();
+  float* scratch = scratch_[static_cast<size_t>(thread)].probs.data();
   const int32_t head = kv_head * gqa_ratio_;
   for (int32_t page = page_begin; page < page_end; ++page) {
-    float* scores = ScoresOf(page, head);
+    // What stays of a page is written once, to lines asked for a page before: weights have passed
+    // through the caches since they were last used.
+    float* kept = ScoresOf(page, head);
+    float* scores = job.keeps_scores ? kept : scratch;
+    float* probs = job.keeps_scores ? scratch : kept;
+    PrefetchFloats(ScoresOf(std::min(page + 1, page_end - 1), head), gqa_ratio_ * kPageSize);
     ScanPage(job, kv_head, page, scores);
     const int32_t num_tokens = std::min(job.kv_len - page * kPageSize, kPageSize);
     const int64_t stat = int64_t{page} * num_heads_ + head;
     kernels_.selection.page_softmax(scores, gqa_ratio_, num_tokens, page_max_ + stat,
-                                    page_sum_ + stat, job.keeps_scores ? unused : scores);
+                                    page_sum_ + stat, probs);
   }
 }
 

@@ -193,9 +193,23 @@ TIDAL_INLINE F32 Exp(F32 a) {
   return _mm256_andnot_ps(_mm256_cmp_ps(a, Set1(-87.3365f), _CMP_LT_OQ), Mul(p, scale));
 }
 
+TIDAL_INLINE F32 ExpOfNonPositive(F32 a) {
+  const F32 shift = Set1(12582912.0f);
+  const F32 x = Max(Mul(a, Set1(1.44269504f)), Set1(-126.0f));
+  const F32 shifted = Add(x, shift);
+  const F32 r = Sub(x, Sub(shifted, shift));
+  F32 p = MulAdd(r, Set1(1.32764722e-3f), Set1(9.67554133e-3f));
+  p = MulAdd(p, r, Set1(5.55071327e-2f));
+  p = MulAdd(p, r, Set1(2.40221197e-1f));
+  p = MulAdd(p, r, Set1(6.93146967e-1f));
+  p = MulAdd(p, r, Set1(1.0f));
+  const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
+  return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), exponent));
+}
+
 TIDAL_INLINE F32 SwapPairs(F32 a) { return _mm256_permute_ps(a, 0xb1); }
 TIDAL_INLINE F32 InRegister(F32 a) {
   __asm__("" : "+x"(a));
   return a;
 }
-TIDAL_INLINE void Prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
+TIDAL_INLINE void Prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }

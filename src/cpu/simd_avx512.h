@@ -166,9 +166,22 @@ TIDAL_INLINE F32 Exp(F32 a) {
   return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(a, Set1(-87.3365f), _CMP_NLT_UQ), p, n);
 }
 
+TIDAL_INLINE F32 ExpOfNonPositive(F32 a) {
+  const F32 shift = Set1(12582912.0f);
+  const F32 x = Max(Mul(a, Set1(1.44269504f)), Set1(-126.0f));
+  const F32 n = Sub(Add(x, shift), shift);
+  const F32 r = Sub(x, n);
+  F32 p = MulAdd(r, Set1(1.32764722e-3f), Set1(9.67554133e-3f));
+  p = MulAdd(p, r, Set1(5.55071327e-2f));
+  p = MulAdd(p, r, Set1(2.40221197e-1f));
+  p = MulAdd(p, r, Set1(6.93146967e-1f));
+  p = MulAdd(p, r, Set1(1.0f));
+  return _mm512_scalef_ps(p, n);
+}
+
 TIDAL_INLINE F32 SwapPairs(F32 a) { return _mm512_permute_ps(a, 0xb1); }
 TIDAL_INLINE F32 InRegister(F32 a) {
   __asm__("" : "+v"(a));
   return a;
 }
-TIDAL_INLINE void Prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
+TIDAL_INLINE void Prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }

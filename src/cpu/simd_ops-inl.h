@@ -4,6 +4,8 @@
 static constexpr SimdOps kOps = {
     .lanes = kLanes,
     .exp = [](const float* a, float* out) { StoreU(out, Exp(LoadU(a))); },
+    .exp_of_non_positive = [](const float* a,
+                              float* out) { StoreU(out, ExpOfNonPositive(LoadU(a))); },
     .max = [](const float* a, const float* b, float* out) { StoreU(out, Max(LoadU(a), LoadU(b))); },
     .min = [](const float* a, const float* b, float* out) { StoreU(out, Min(LoadU(a), LoadU(b))); },
     .mul_add = [](const float* a, const float* b, const float* c,

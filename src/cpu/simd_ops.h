@@ -12,6 +12,7 @@ inline constexpr int kMaxLanes = 16;
 struct SimdOps {
   int lanes;
   void (*exp)(const float* a, float* out);
+  void (*exp_of_non_positive)(const float* a, float* out);
   void (*max)(const float* a, const float* b, float* out);
   void (*min)(const float* a, const float* b, float* out);
   void (*mul_add)(const float* a, const float* b, const float* c, float* out);

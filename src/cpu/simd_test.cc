@@ -101,6 +101,25 @@ TEST_P(SimdTest, ExpOfSpecialValues) {
   EXPECT_TRUE(std::isnan(out_[5]));
 }
 
+TEST_P(SimdTest, ExpOfNonPositiveKeepsItsBoundOverAllMagnitudes) {
+  // Every 251st float of those not above 0.
+  for (uint64_t bits = 0x80000000u; bits <= 0xff800000u;
+       bits += uint64_t{251} * static_cast<uint64_t>(ops_.lanes)) {
+    for (int i = 0; i < ops_.lanes; ++i) {
+      const uint64_t lane = bits + uint64_t{251} * static_cast<uint64_t>(i);
+      a_[i] = OfBits(static_cast<uint32_t>(std::min<uint64_t>(lane, 0xff800000u)));
+    }
+    ops_.exp_of_non_positive(a_, out_);
+    for (int i = 0; i < ops_.lanes; ++i) {
+      const double a = a_[i];
+      const double expected = std::exp(std::max(a, -126 * std::log(2.0)));
+      // a * log2(e) is rounded (2^-24), and so is log2(e) (2^-26).
+      const double bound = std::exp2(-22) + std::min(-a, 88.0) * std::exp2(-23.5);
+      ASSERT_NEAR(out_[i], expected, expected * bound) << a;
+    }
+  }
+}
+
 TEST_P(SimdTest, MaxAndMinTakeTheSecondWhereEitherIsNan) {
   a_[0] = kNan;
   b_[1] = kNan;
