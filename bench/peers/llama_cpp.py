@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""Runs `tidal bench` and llama.cpp's llama-bench on the same model, taking turns, and prints both sides.
+"""Runs `tidal bench` and llama.cpp's llama-bench on the same model, taking turns, and prints them beside each other.
 
-usage: bench/peers/llama_cpp.py -m MODEL.gguf [-d 0,8064] [-p 512] [-n 32] [-t 2] [-r 3] [--json]
+usage: bench/peers/llama_cpp.py -m MODEL.gguf [-d 0,8064] [-p 512] [-n 32] [-t 2] [-r 3] [--attention full,tidal] [--json]
 
 The peer is, by default, the llama.cpp inside the source package of llama-cpp-python 0.3.36: it is fetched and its
-llama-bench built for this machine, once, in a cache folder outside the repository. --llama-bench takes another build,
-also one of ik_llama.cpp: how its flags differ is read from its help, and --peer-args adds to them.
+llama-bench built for this machine, once, in a cache folder outside the repository. --llama-bench takes other builds,
+also of ik_llama.cpp, and can be given several times: how their flags differ is read from their help, and --peer-args adds
+to them.
 
-Every repetition starts each program anew, Tidal first, so that a slow minute of the machine meets both. The figures are
-medians over the repetitions, in tokens per second; the ratio is Tidal's by the peer's.
+Every repetition starts each program anew, Tidal first, so that a slow minute of the machine meets all. The figures are
+medians over the repetitions, in tokens per second; ratios are those of Tidal's plans by each peer's.
 """
 
 import argparse
@@ -78,6 +79,7 @@ class Peer:
         usage = run([program, "--help"], stderr=subprocess.STDOUT)
         # ik_llama.cpp has no depth; "-gp N,M" decodes M tokens after a prompt of N.
         self.has_depth = "--n-depth" in usage
+        self.name = "llama.cpp" if self.has_depth else "ik_llama.cpp"
         self.flags = ["-fa", "on" if re.search(r"--flash-attn <on", usage) else "1"]
         if "--run-time-repack" in usage:
             self.flags += ["-rtr", "1"]
@@ -88,7 +90,7 @@ class Peer:
         return [str(word) for word in words] + shlex.split(self.arguments.peer_args)
 
     def measure(self):
-        """One repetition: tokens per second by (test, depth)."""
+        """One repetition: (test, depth), column and tokens per second."""
         a = self.arguments
         if self.has_depth:
             runs = [["-p", a.prompt, "-n", 0]] if a.prompt else []
@@ -96,11 +98,9 @@ class Peer:
         else:
             at_depth = [word for depth in a.depths if depth and a.predict for word in ("-gp", f"{depth},{a.predict}")]
             runs = [["-p", a.prompt, "-n", a.predict if 0 in a.depths else 0, *at_depth]]
-        rates = {}
         for tests in runs:
             for row in json.loads(run(self.command(tests), stderr=subprocess.DEVNULL)):
-                rates[self.test_of(row)] = row["avg_ts"]
-        return rates
+                yield self.test_of(row), self.name, row["avg_ts"]
 
     @staticmethod
     def test_of(row):
@@ -111,6 +111,8 @@ class Peer:
 
 
 class Tidal:
+    name = "tidal"
+
     def __init__(self, program, arguments):
         self.program = program
         self.arguments = arguments
@@ -119,49 +121,42 @@ class Tidal:
     def measure(self):
         a = self.arguments
         runs = [["-p", a.prompt, "-n", 0, "-d", 0]] if a.prompt else []
-        runs += [["-p", 0, "-n", a.predict, "-d", ",".join(map(str, a.depths))]] if a.predict else []
-        rates = {}
+        decode = ["-p", 0, "-n", a.predict, "-d", ",".join(map(str, a.depths)), "--attention", a.attention]
+        runs += [decode] if a.predict else []
         for tests in runs:
             words = [self.program, "bench", "-m", a.model, "-t", a.threads, "-r", 1, "--json",
                      "-ctk", a.cache_type, "-ctv", a.cache_type, *tests]
             report = json.loads(run([str(word) for word in words] + shlex.split(a.tidal_args)))
             self.machine = report["machine"]
             for row in report["rows"]:
-                rates[row["test"], row["depth"]] = row["tokens_per_s"]["median"]
-        return rates
+                yield (row["test"], row["depth"]), f"tidal, {row['attention']}", row["tokens_per_s"]["median"]
 
 
 def summarize(samples):
     return {"median": statistics.median(samples), "min": min(samples), "max": max(samples)}
 
 
-def compare(tidal, peer, repetitions):
-    """The rows of the report: both sides of each test."""
+def compare(programs, repetitions):
+    """The rows of the report: a column of tokens per second for each plan and peer."""
     samples = {}
     for repetition in range(repetitions):
-        for side, program in (("tidal", tidal), ("peer", peer)):
-            say(f"repetition {repetition + 1} of {repetitions}: {side}")
-            for test, rate in program.measure().items():
-                samples.setdefault(test, {"tidal": [], "peer": []})[side].append(rate)
-    rows = []
-    for (test, depth), sides in sorted(samples.items()):
-        row = {"test": test, "depth": depth}
-        for side, rates in sides.items():
-            row[side] = summarize(rates) if rates else None
-        if row["tidal"] and row["peer"]:
-            row["ratio"] = row["tidal"]["median"] / row["peer"]["median"]
-        rows.append(row)
-    return rows
+        for program in programs:
+            say(f"repetition {repetition + 1} of {repetitions}: {program.name}")
+            for test, column, rate in program.measure():
+                samples.setdefault(test, {}).setdefault(column, []).append(rate)
+    return [{"test": test, "depth": depth, "tokens_per_s": {column: summarize(rates) for column, rates in columns.items()}}
+            for (test, depth), columns in sorted(samples.items())]
 
 
-def table(rows):
-    def rate(side):
-        return f"{side['median']:9.1f} ({side['min']:.1f} .. {side['max']:.1f})" if side else "-"
-
-    lines = [f"{'test':<8} {'depth':>6}   {'tidal, tokens/s':<30} {'peer, tokens/s':<30} {'ratio':>6}"]
+def table(rows, peers):
+    lines = [f"{'test':<6} {'depth':>6}  {'':<44} {'tokens/s':<24} by {', by '.join(peers)}"]
     for row in rows:
-        ratio = f"{row['ratio']:.2f}x" if "ratio" in row else "-"
-        lines.append(f"{row['test']:<8} {row['depth']:>6}   {rate(row['tidal']):<30} {rate(row['peer']):<30} {ratio:>6}")
+        rates = row["tokens_per_s"]
+        for column, rate in rates.items():
+            ratios = [f"{rate['median'] / rates[peer]['median']:.2f}x" for peer in peers if peer in rates]
+            lines.append(f"{row['test']:<6} {row['depth']:>6}  {column:<44} "
+                         f"{rate['median']:7.1f} ({rate['min']:.1f} .. {rate['max']:.1f})".ljust(85)
+                         + ("" if column in peers else " ".join(ratios)))
     return "\n".join(lines)
 
 
@@ -179,7 +174,8 @@ def parse_arguments():
     parser.add_argument("--cache-type", default="f16", help="element type of K and V (default: f16)")
     parser.add_argument("--tidal", default=ROOT / "build" / "tidal", help="the program (default: build/tidal)")
     parser.add_argument("--tidal-args", default="", help="more flags for `tidal bench`, as one word")
-    parser.add_argument("--llama-bench", help="the peer's program (default: built from the package)")
+    parser.add_argument("--attention", default="full", help="our plans for the decode tests (default: full)")
+    parser.add_argument("--llama-bench", action="append", help="a peer's program, again for another (default: built from the package)")
     parser.add_argument("--peer-args", default="", help="more flags for llama-bench, as one word")
     parser.add_argument("--cache-dir", type=pathlib.Path, default=cache, help="where the package is built (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -190,23 +186,25 @@ def parse_arguments():
         parser.error(f"--depths is {arguments.depths}, expected numbers with commas between them")
     if arguments.repetitions < 1:
         parser.error(f"--repetitions is {arguments.repetitions}, expected at least 1")
-    for path in (arguments.model, arguments.tidal, arguments.llama_bench):
-        if path and not pathlib.Path(path).exists():
+    for path in (arguments.model, arguments.tidal, *(arguments.llama_bench or [])):
+        if not pathlib.Path(path).exists():
             parser.error(f"{path} does not exist")
     return arguments
 
 
 def main():
     arguments = parse_arguments()
-    program = arguments.llama_bench or build_from_package(arguments.cache_dir)
-    tidal, peer = Tidal(arguments.tidal, arguments), Peer(program, arguments)
-    rows = compare(tidal, peer, arguments.repetitions)
+    programs = arguments.llama_bench or [build_from_package(arguments.cache_dir)]
+    tidal, peers = Tidal(arguments.tidal, arguments), [Peer(program, arguments) for program in programs]
+    rows = compare([tidal, *peers], arguments.repetitions)
     if arguments.json:
-        report = {"model": str(arguments.model), "machine": tidal.machine, "peer": [str(program), *peer.flags],
+        report = {"model": str(arguments.model), "machine": tidal.machine,
+                  "peers": {peer.name: [str(peer.program), *peer.flags] for peer in peers},
                   "threads": arguments.threads, "cache_type": arguments.cache_type, "rows": rows}
         print(json.dumps(report, indent=2))
     else:
-        print(table(rows))
+        print(table(rows, [peer.name for peer in peers]))
+        print(f"this machine reads {tidal.machine['read_gbps']:.1f} GB/s")
 
 
 if __name__ == "__main__":
