@@ -234,6 +234,17 @@ class Reports(unittest.TestCase):
             result = self.run_tool("make_results.py", [loss_run([0.1] * 6, plans=[plan("tidal", 0.1, 5), *others])])
             self.assertIn(said, result.stdout, result.stderr)
 
+    def test_calibrations_are_tables(self):
+        point = {"budget": 512, "scope": "shared", "index_bits": 2, "select": [0, 2], "kl": 0.0125, "scan_bytes": 5e6, "gather_bytes": 10e6}
+        plan = {**point, "held_out_kl": estimate(0.02), "every_layer_kl": estimate(0.01)}
+        run = {"kind": "calibration", "command": "tidal calibrate", "model": "m", "model_hash": "x" * 20, "prefill": 4096, "decode": 24, "held_out_decode": 48,
+               "texts": ["a"] * 6, "held_out": ["b"] * 5, "target": {"max_scan": 0.04}, "full_bytes": 100e6, "plans": [plan],
+               "front": [{**point, "select": [0, 1, 2, 3]}], "started": "2026-01-01T00:00:00Z", "seconds": 5}
+        result = self.run_tool("make_results.py", [run])
+        self.assertIn("the least KL with at most 4.00 % of the cache scanned. 6 texts of 24", result.stdout, result.stderr)
+        self.assertIn("| 512 | 2: 0+2 | shared | 2 | 5.00 | 15.0 | 20.0 | 0.0125 | 0.0200 (0.0100 to 0.0300) | 0.0100 (0.00500 to 0.0150) |", result.stdout)
+        self.assertIn("\nmodel hash `xxxxxxxxxxxx`, 2026-01-01T00:00:00Z, 5.00 s.", result.stdout)
+
     def test_free_runs_are_tables_and_compared(self):
         def run(kl):
             plan = {"plan": "tidal", "kl": estimate(kl), "length": estimate(20), "repetition": estimate(0.5), "kl_along": [0.1, kl, None],

@@ -18,11 +18,17 @@ TABLES_BEGIN = "<!-- The tables below are written by tools/make_results.py. -->"
 
 
 def origin(run):
+    """The command, and what is known of where it ran."""
     machine = run.get("machine") or {}
+    facts = []
+    if run.get("version"):
+        facts.append(f"tidal {run['version']}")
+    facts.append(f"model hash `{str(run.get('model_hash'))[:12]}`")
+    if machine:
+        facts.append(f"{machine.get('cpu')} ({machine.get('isa')}, {machine.get('threads')} threads), cache {machine.get('cache')}")
+    facts.append(f"{run.get('started')}, {reports.figure(run.get('seconds'))} s")
     stopped = " The run was stopped early: the figures are of what was finished." if run.get("interrupted") else ""
-    return (f"```bash\n{run.get('command', '')}\n```\n\ntidal {run.get('version')}, model hash `{str(run.get('model_hash'))[:12]}`, "
-            f"{machine.get('cpu')} ({machine.get('isa')}, {machine.get('threads')} threads), cache {machine.get('cache')}, "
-            f"{run.get('started')}, {reports.figure(run.get('seconds'))} s.{stopped}")
+    return f"```bash\n{run.get('command', '')}\n```\n\n{', '.join(facts)}.{stopped}"
 
 
 def unmatched(run):
@@ -113,7 +119,34 @@ def task_section(run):
         reports.table(titles, rows), origin(run)])
 
 
-SECTIONS = {"loss": loss_section, "free_run": free_run_section, "task": task_section}
+def target_text(target):
+    if "max_kl" in target:
+        return f"the fewest bytes with a KL of at most {target['max_kl']} nats"
+    return f"the least KL with at most {reports.figure(100 * target['max_scan'])} % of the cache scanned"
+
+
+def calibration_section(run):
+    full = run["full_bytes"]
+    layers = max(len(point["select"]) for point in [*run["plans"], *run["front"]])
+    rows = []
+    for plan in run["plans"]:
+        select = plan["select"]
+        every_scan = plan["scan_bytes"] / len(select) * layers
+        rows.append([plan["budget"], f"{len(select)}: {'+'.join(map(str, select)) if len(select) < layers else 'all'}", plan["scope"], plan["index_bits"],
+                     reports.figure(100 * plan["scan_bytes"] / full), reports.figure(100 * (plan["scan_bytes"] + plan["gather_bytes"]) / full),
+                     reports.figure(100 * (every_scan + plan["gather_bytes"]) / full), reports.figure(plan["kl"]),
+                     reports.interval(plan["held_out_kl"]), reports.interval(plan["every_layer_kl"])])
+    titles = ["budget", "layers that choose", "scope", "bits", "% scanned", "% read", "% read, every layer choosing", "KL, nats",
+              "KL on held-out texts", "the same, every layer choosing"]
+    return "\n\n".join([
+        f"### {run.get('model')}: calibrated at {run.get('prefill')} tokens",
+        f"Target: {target_text(run['target'])}. {len(run['texts'])} texts of {run['decode']} decoded tokens to choose by, {len(run['held_out'])} "
+        f"others of {run['held_out_decode']} to check with. A full step reads {reports.figure(full / MEGABYTE)} MB of the cache. In brackets 95 % "
+        "intervals, by text.",
+        reports.table(titles, rows), origin(run)])
+
+
+SECTIONS = {"calibration": calibration_section, "loss": loss_section, "free_run": free_run_section, "task": task_section}
 
 
 def put_into(path, tables):

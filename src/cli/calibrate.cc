@@ -93,6 +93,7 @@ class CalibrateCommand : public Command {
   std::vector<std::string> held_out_files_;
   std::optional<float> max_kl_;
   std::optional<float> max_scan_;
+  bool no_speed_ = false;
   int32_t seed_ = 1;
   std::string output_;  // empty: beside the model
   std::string state_;   // empty: beside the output, and gone when all is done
@@ -151,6 +152,9 @@ CalibrateCommand::CalibrateCommand(CLI::App* app) : Command(app) {
          &request_.decode, {2, kMaxTokens});
   AddInt(app, {"-s,--seed", "N", "Seed of the intervals (default: 1)"}, &seed_,
          {0, std::numeric_limits<int32_t>::max()});
+  AddFlag(app, "--no-speed", &no_speed_,
+          "Do not time steps, and leave the context from which a plan counts to its preset: for a "
+          "sidecar of more machines than this");
   SetHeading(app, "Output");
   AddText(app,
           {"-o,--output", "FILE",
@@ -197,6 +201,7 @@ Status CalibrateCommand::Check() {
   request_.target.max_scan_share = static_cast<double>(max_scan_.value_or(0));
   if (!max_scan_) request_.target.max_kl = static_cast<double>(max_kl_.value_or(kDefaultMaxKl));
   request_.seed = static_cast<uint64_t>(seed_);
+  request_.times_steps = !no_speed_;
   request_.held_out_decode = 2 * request_.decode;
   EngineOptions& engine = model_.engine;
   if (engine.index_layers == IndexLayers::kNone)

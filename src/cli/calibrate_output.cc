@@ -76,10 +76,12 @@ std::string PlanLines(const CalibratedPlan& plan, const CalibrationRequest& requ
         plan.held_out_kl->value > request.target.max_kl)
       lines += "\n  note            above the target on held-out texts: a lower one leaves room";
   }
+  lines += '\n';
+  if (!plan.below) return lines;
   const int32_t longest = result.speeds.back().context;
-  return lines + (plan.below <= longest
-                      ? fmt::format("\n  faster          from {} tokens on\n", plan.below)
-                      : fmt::format("\n  faster          at no context up to {}\n", longest));
+  return lines + (*plan.below <= longest
+                      ? fmt::format("  faster          from {} tokens on\n", *plan.below)
+                      : fmt::format("  faster          at no context up to {}\n", longest));
 }
 
 Json PointJson(const CalibrationPoint& point) {
@@ -151,7 +153,7 @@ Json CalibrationJson(const std::string& model, const CalibrationRequest& request
     entry["held_out_kl"] = EstimateJson(plan.held_out_kl);
     entry["held_out_extra_nats"] = EstimateJson(plan.held_out_extra_nats);
     entry["every_layer_kl"] = EstimateJson(plan.every_layer_kl);
-    entry["below"] = plan.below;
+    entry["below"] = plan.below ? Json(*plan.below) : Json();
     json["plans"].push_back(std::move(entry));
   }
   json["front"] = Json::array();

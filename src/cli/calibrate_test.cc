@@ -11,7 +11,9 @@
 namespace tidal {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 using Json = nlohmann::json;
 
 std::string SomeText(int seed) {
@@ -92,6 +94,16 @@ TEST_F(CalibrateCommand, MeasuresOnceWhereItsStateIsKept) {
   const CliResult refused = RunTidal(other);
   EXPECT_EQ(refused.code, 1);
   EXPECT_THAT(refused.err, HasSubstr("begun with precision \"fast\", this run has \"f32\""));
+}
+
+TEST_F(CalibrateCommand, LeavesTheSpeedOfThisMachineOut) {
+  const CliResult result = RunTidal(WithTexts({"--max-kl", "5", "--no-speed", "--json"}));
+  ASSERT_EQ(result.code, 0) << result.err;
+  EXPECT_TRUE(Json::parse(result.out)["plans"][0]["below"].is_null());
+  EXPECT_TRUE(Json::parse(result.out)["speeds"].empty());
+  EXPECT_THAT(ReadWhole(folder_.File("tiny.tidal.json")), Not(HasSubstr("below")));
+  const CliResult table = RunTidal(WithTexts({"--max-kl", "5", "--no-speed"}));
+  EXPECT_THAT(table.out, AllOf(HasSubstr("budget 80: "), Not(HasSubstr("faster"))));
 }
 
 TEST_F(CalibrateCommand, ABrokenSidecarIsReplaced) {

@@ -47,6 +47,10 @@ class CpuExecutor : public Executor {
 
   Status Allocate(const std::function<void(double)>& progress);
   Status AllocateIndex();
+  int32_t MaxContext() const {
+    const int32_t pool_tokens = options_.num_pages * kPageSize;
+    return options_.max_context == 0 ? pool_tokens : std::min(options_.max_context, pool_tokens);
+  }
 
   Status BeginStep(const StepBatch& batch) override;
   void Embed() override;
@@ -60,6 +64,10 @@ class CpuExecutor : public Executor {
   Status EndStep() override { return status_; }
 
   std::span<const RowReport> reports() const override { return reports_; }
+  std::span<const float> layer_masses(int32_t sequence) const override {
+    const auto num_layers = static_cast<size_t>(config_.num_layers);
+    return std::span(layer_masses_).subspan(static_cast<size_t>(sequence) * num_layers, num_layers);
+  }
   Status PreparePlan(int32_t state, const AttentionPlan& plan) override {
     return selection_->Prepare(state, plan);
   }
@@ -168,7 +176,8 @@ class CpuExecutor : public Executor {
   Status status_;            // of the first operation of the step that failed
   const StepBatch* batch_ = nullptr;
   int64_t rows_ = 0;
-  std::vector<RowReport> reports_;  // [sequences]
+  std::vector<RowReport> reports_;   // [sequences]
+  std::vector<float> layer_masses_;  // [sequences][layers]
   ExecutorProfile profile_;
 };
 
@@ -192,7 +201,7 @@ Status CpuExecutor::Allocate(const std::function<void(double)>& progress) {
                                          .attn_scale = config_.attn_scale(),
                                          .precision = options_.precision,
                                          .max_sequences = options_.max_sequences,
-                                         .max_tokens = options_.num_pages * kPageSize});
+                                         .max_tokens = MaxContext()});
   TIDAL_ASSIGN_OR_RETURN(scratch_, MatMulScratch::Create(pool_.num_threads()));
   TIDAL_ASSIGN_OR_RETURN(blocks_, ActivationBuffer::Create(max_rows, widest));
   TIDAL_ASSIGN_OR_RETURN(remainder_blocks_, ActivationBuffer::Create(max_rows, config_.model_dim));
@@ -211,7 +220,9 @@ Status CpuExecutor::Allocate(const std::function<void(double)>& progress) {
   seals_.reserve(
       static_cast<size_t>(options_.max_sequences + options_.max_batch_tokens / kPageSize));
   attend_.reserve(static_cast<size_t>(options_.max_sequences));
-  reports_.reserve(static_cast<size_t>(options_.max_sequences));
+  const auto max_sequences = static_cast<size_t>(options_.max_sequences);
+  reports_.reserve(max_sequences);
+  layer_masses_.reserve(max_sequences * static_cast<size_t>(config_.num_layers));
   return OkStatus();
 }
 
@@ -251,6 +262,7 @@ Status CpuExecutor::BeginStep(const StepBatch& batch) {
   seals_.clear();
   profile_.weight_bytes += weights_.memory.bytes();
   reports_.assign(batch.sequences.size(), RowReport());
+  layer_masses_.assign(batch.sequences.size() * static_cast<size_t>(config_.num_layers), kUnknown);
   sets_.assign(batch.sequences.size(), {});
   for (size_t i = 0; i < batch.sequences.size(); ++i) {
     const StepSequence& sequence = batch.sequences[i];
@@ -425,6 +437,8 @@ void CpuExecutor::Choose(int32_t layer, std::span<const int32_t> sequences) {
     sets_[i] = choice.sets;
     float& mass = reports_[i].selected_mass;
     if (std::isnan(mass) || choice.selected_mass < mass) mass = choice.selected_mass;
+    layer_masses_[i * static_cast<size_t>(config_.num_layers) + static_cast<size_t>(layer)] =
+        choice.selected_mass;
     if (batch_->observer != nullptr) {
       batch_->observer->OnChosen(layer, s, choice.fresh, choice.selected_mass, choice.sets);
     }

@@ -21,6 +21,7 @@ struct CpuExecutorOptions {
   CacheType v_cache_type = CacheType::kF16;
   int32_t max_batch_tokens = 512;  // rows of a step
   int32_t max_sequences = 1;       // sequences of a step
+  int32_t max_context = 0;         // tokens of a sequence; 0: as many as the pool holds
   int32_t num_pages = 0;           // of the KV pool
   // Which layers have a key index, [num_layers], nonzero: it has; empty: none. Of index_bits, 4 or
   // 2.

@@ -56,6 +56,10 @@ class CudaExecutor : public Executor {
   Status EndStep() override;
 
   std::span<const RowReport> reports() const override { return reports_; }
+  std::span<const float> layer_masses(int32_t sequence) const override {
+    const auto num_layers = static_cast<size_t>(config_.num_layers);
+    return std::span(layer_masses_).subspan(static_cast<size_t>(sequence) * num_layers, num_layers);
+  }
   Status PreparePlan(int32_t state, const AttentionPlan& plan) override;
   PageFormat page_format() const override { return cache_.page_format(); }
   Status ReadPage(PageId page, int32_t num_tokens, std::span<std::byte> kv,
@@ -70,6 +74,13 @@ class CudaExecutor : public Executor {
  private:
   Status UploadFrequencies();
 
+  // Whole pages of the longest sequence.
+  int32_t MaxContext() const {
+    const int32_t pool_tokens = options_.num_pages * kPageSize;
+    if (options_.max_context == 0) return pool_tokens;
+    return static_cast<int32_t>(
+        std::min<int64_t>(RoundUp(options_.max_context, kPageSize), pool_tokens));
+  }
   bool replays() const { return mode_ == StepGraphs::Mode::kReplay; }
   bool HasTensorCores() const {
     return options_.precision == Precision::kFast &&
@@ -123,8 +134,9 @@ class CudaExecutor : public Executor {
   StickyStatus status_;
   const StepBatch* batch_ = nullptr;
   int64_t rows_ = 0;
-  int64_t outputs_done_ = 0;        // of the batch's logit rows and greedy rows
-  std::vector<RowReport> reports_;  // [sequences]
+  int64_t outputs_done_ = 0;         // of the batch's logit rows and greedy rows
+  std::vector<RowReport> reports_;   // [sequences]
+  std::vector<float> layer_masses_;  // [sequences][layers]
   ExecutorProfile profile_;
 };
 
@@ -147,18 +159,17 @@ Status CudaExecutor::Allocate(const Model& model, const std::function<void(doubl
                    .max_sequences = options_.max_sequences,
                    .num_pages = options_.num_pages},
                   &upload_);
-  TIDAL_ASSIGN_OR_RETURN(selection_,
-                         CudaSelection::Create({.stream = stream_,
-                                                .num_layers = config_.num_layers,
-                                                .num_heads = config_.num_heads,
-                                                .num_kv_heads = config_.num_kv_heads,
-                                                .head_dim = config_.head_dim,
-                                                .attn_scale = config_.attn_scale(),
-                                                .precision = options_.precision,
-                                                .max_sequences = options_.max_sequences,
-                                                .max_tokens = options_.num_pages * kPageSize,
-                                                .upload = &upload_,
-                                                .timer = &timer_}));
+  TIDAL_ASSIGN_OR_RETURN(selection_, CudaSelection::Create({.stream = stream_,
+                                                            .num_layers = config_.num_layers,
+                                                            .num_heads = config_.num_heads,
+                                                            .num_kv_heads = config_.num_kv_heads,
+                                                            .head_dim = config_.head_dim,
+                                                            .attn_scale = config_.attn_scale(),
+                                                            .precision = options_.precision,
+                                                            .max_sequences = options_.max_sequences,
+                                                            .max_tokens = MaxContext(),
+                                                            .upload = &upload_,
+                                                            .timer = &timer_}));
   tables_.ReserveLast(&upload_);
   TIDAL_RETURN_IF_ERROR(upload_.Allocate());
   TIDAL_ASSIGN_OR_RETURN(weights_, UploadWeights(model, products_.get(), progress));
@@ -186,7 +197,9 @@ Status CudaExecutor::Allocate(const Model& model, const std::function<void(doubl
   const int64_t report_bytes = int64_t{config_.num_layers} * options_.max_sequences *
                                static_cast<int64_t>(sizeof(DeviceChoiceReport));
   TIDAL_ASSIGN_OR_RETURN(choices_, PinnedBuffer::Create(report_bytes, "reports of choices"));
-  reports_.reserve(static_cast<size_t>(options_.max_sequences));
+  const auto max_sequences = static_cast<size_t>(options_.max_sequences);
+  reports_.reserve(max_sequences);
+  layer_masses_.reserve(max_sequences * static_cast<size_t>(config_.num_layers));
   return CudaStatus(cudaDeviceSynchronize(), "making the executor");
 }
 
@@ -233,6 +246,7 @@ Status CudaExecutor::BeginStep(const StepBatch& batch) {
   status_.Clear();
   outputs_done_ = 0;
   reports_.assign(batch.sequences.size(), RowReport());
+  layer_masses_.assign(batch.sequences.size() * static_cast<size_t>(config_.num_layers), kUnknown);
   TIDAL_RETURN_IF_CUDA_ERROR(cudaSetDevice(options_.device));
   // The last step's upload has been read: EndStep waited for it.
   const int64_t upload_bytes = tables_.Fill(batch);
@@ -506,6 +520,8 @@ void CudaExecutor::Report() {
                                               i];
         tokens_of_set = static_cast<double>(choice.tokens);
         const float mass = choice.selected_mass;
+        layer_masses_[i * static_cast<size_t>(config_.num_layers) + static_cast<size_t>(layer)] =
+            mass;
         if (std::isnan(report.selected_mass) || mass < report.selected_mass)
           report.selected_mass = mass;
         if (choice.fresh != 0) profile_.scan_bytes += ScanBytes(s, layer);

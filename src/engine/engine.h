@@ -66,6 +66,10 @@ using RequestId = int64_t;
 // within Step; of one step's rows in the order in which their requests were submitted.
 using LogitsFn = std::function<void(int32_t pos, std::span<const float> logits)>;
 
+// Receives the selected mass of each layer [num_layers] of a decoded row, after its step: NaN in
+// layers that chose nothing in it and where the scorer gives none. The memory is reused afterwards.
+using LayerMassesFn = std::function<void(std::span<const float> masses)>;
+
 struct Request {
   std::vector<TokenId>
       prompt;               // all of it, also what the sequence already holds; at least one token
@@ -82,7 +86,8 @@ struct Request {
   // Told the whole logits of each scored position and of each row that a token is sampled from; may
   // be empty. With it a kScore event has neither `top` nor `logprob`.
   LogitsFn on_logits;
-  TraceFn trace;  // told what each layer of each decoded row reads; may be empty
+  LayerMassesFn on_layer_masses;  // may be empty
+  TraceFn trace;                  // told what each layer of each decoded row reads; may be empty
 };
 
 enum class FinishReason : uint8_t {

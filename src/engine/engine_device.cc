@@ -102,6 +102,7 @@ Result<std::unique_ptr<Executor>> CreateExecutor(const EngineOptions& options, c
     TIDAL_ASSIGN_OR_RETURN(CudaExecutorOptions cuda, CudaOptions(options, index));
     cuda.num_pages = num_pages;
     cuda.max_batch_tokens = max_batch_tokens;
+    cuda.max_context = options.ctx_size;
     return CreateCudaExecutor(model, cuda, progress);
   }
   CpuExecutorOptions cpu;
@@ -113,6 +114,7 @@ Result<std::unique_ptr<Executor>> CreateExecutor(const EngineOptions& options, c
   cpu.max_sequences = options.max_sequences;
   cpu.num_pages = num_pages;
   cpu.max_batch_tokens = max_batch_tokens;
+  cpu.max_context = options.ctx_size;
   cpu.index_layers = index.layers;
   cpu.index_bits = index.bits;
   return CreateCpuExecutor(model, cpu, progress);

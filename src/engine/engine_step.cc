@@ -200,6 +200,8 @@ void Engine::Impl::TakeReports() {
     AttentionStats& stats = active->attention;
     const auto step = static_cast<int32_t>(stats.full_rows + stats.sparse_rows);
     if (active->request.trace) tracer->Tell(static_cast<int32_t>(i), step, active->request.trace);
+    if (active->request.on_layer_masses)
+      active->request.on_layer_masses(executor->layer_masses(static_cast<int32_t>(i)));
     if (active->score_event)
       (*events)[*active->score_event].selected_mass = reports[i].selected_mass;
     if (entry.plan != nullptr) {

@@ -137,7 +137,7 @@ void Calibrator::Announce() {
   }
   const auto plans = static_cast<double>(request_.budgets.size());
   progress_.Expect(held_out * (prefill + 2 * plans * request_.held_out_decode));
-  progress_.Expect(SpeedWork(request_.prefill, request_.budgets.size()));
+  if (request_.times_steps) progress_.Expect(SpeedWork(request_.prefill, request_.budgets.size()));
 }
 
 Status Calibrator::MeasurePoints(LossRows rows, std::vector<CalibrationPoint>* points) {
@@ -323,6 +323,7 @@ Status Calibrator::MeasureHeldOut(CalibrationMeter* meter) {
 
 Status Calibrator::CheckPlans() {
   const bool is_checked = !request_.held_out.empty();
+  if (!is_checked && !request_.times_steps) return OkStatus();
   const std::span<const EvalDocument> texts =
       is_checked ? request_.held_out : std::span(request_.texts).first(1);
   const int32_t decode = is_checked ? request_.held_out_decode : request_.decode;
@@ -333,6 +334,7 @@ Status Calibrator::CheckPlans() {
   CalibrationMeter meter(engine.get(), texts, request_.prefill, decode, log_, &progress_);
   progress_.Begin("held-out texts");
   if (is_checked) TIDAL_RETURN_IF_ERROR(MeasureHeldOut(&meter));
+  if (!request_.times_steps) return OkStatus();
   TIDAL_ASSIGN_OR_RETURN(const Window* const window, meter.FirstWindow());
   progress_.Begin("speed");
   return MeasureSpeeds(*engine, *window, &progress_, &result_);

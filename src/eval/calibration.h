@@ -31,6 +31,7 @@ struct CalibrationRequest {
   std::vector<int32_t> budgets;        // ascending; each gets a plan
   std::vector<SetScope> scopes = {SetScope::kShared};
   std::vector<int32_t> index_bits = {4};  // 4, 2 or both; the search runs with the first
+  bool times_steps = true;                // for CalibratedPlan::below, which is a machine's
   uint64_t seed = 1;                      // of intervals
 };
 
@@ -43,7 +44,9 @@ struct CalibratedPlan {
   std::optional<Estimate> held_out_kl;
   std::optional<Estimate> held_out_extra_nats;
   std::optional<Estimate> every_layer_kl;  // of every layer choosing, with the same budget
-  int32_t below = 0;  // the shortest context, of those tried, from which a step is faster than full
+  // The shortest context, of those tried, from which a step is faster than a full one; absent where
+  // steps are not timed.
+  std::optional<int32_t> below;
 };
 
 // Decode steps at one context.
@@ -60,7 +63,7 @@ struct CalibrationResult {
   std::vector<CalibratedPlan> plans;     // by ascending budget
   size_t recommended = 0;                // of plans: the one within the target that reads least
   std::vector<CalibrationPoint> points;  // all that were measured by all rows
-  std::vector<ContextSpeed> speeds;
+  std::vector<ContextSpeed> speeds;      // empty where steps are not timed
 };
 
 // Makes an engine with an index of so many bits in all layers. Called between stages, when the last

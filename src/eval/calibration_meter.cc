@@ -34,7 +34,7 @@ CalibrationMeter::CalibrationMeter(Engine* engine, std::span<const EvalDocument>
 
 EvalNeeds CalibrationMeter::Needs(size_t num_texts, int32_t prefill, int32_t decode) {
   const auto num_windows = static_cast<int32_t>(num_texts);
-  constexpr int32_t kForks = kPlansAtOnce + 1;  // and full attention
+  constexpr int32_t kForks = std::max(kPlansAtOnce + 1, kRowsAtOnce);
   return {prefill + decode, num_windows + kForks,
           num_windows * RoundUp(prefill, kPageSize) + Window::ForkTokens(kForks, prefill, decode)};
 }
@@ -50,41 +50,60 @@ Result<const Window*> CalibrationMeter::Opened(size_t index) {
   return &*place.window;
 }
 
+std::vector<std::string> CalibrationMeter::MissingAt(size_t place,
+                                                     std::span<const std::string> plans,
+                                                     int32_t num_rows) const {
+  std::vector<std::string> missing;
+  for (const std::string& plan : plans) {
+    if (log_->Find(places_[place].name, plan, static_cast<size_t>(num_rows)) == nullptr &&
+        std::find(missing.begin(), missing.end(), plan) == missing.end())
+      missing.push_back(plan);
+  }
+  return missing;
+}
+
 Status CalibrationMeter::Measure(std::span<const std::string> plans, int32_t num_rows) {
-  for (size_t place = 0; place < places_.size(); ++place) {
-    std::vector<std::string> missing;
-    for (const std::string& plan : plans) {
-      if (log_->Find(places_[place].name, plan, static_cast<size_t>(num_rows)) == nullptr &&
-          std::find(missing.begin(), missing.end(), plan) == missing.end())
-        missing.push_back(plan);
-    }
-    progress_->Forgo(static_cast<double>(plans.size() - missing.size()) * num_rows);
+  for (size_t place = 0; place < places_.size();) {
+    const std::vector<std::string> missing = MissingAt(place, plans, num_rows);
+    const size_t at_once = std::max<size_t>(kRowsAtOnce / (missing.size() + 1), 1);
+    std::vector<size_t> alike;
+    while (place < places_.size() && alike.size() < at_once &&
+           MissingAt(place, plans, num_rows) == missing)
+      alike.push_back(place++);
+    const size_t known = (plans.size() - missing.size()) * alike.size();
+    progress_->Forgo(static_cast<double>(known) * num_rows);
     for (size_t begin = 0; begin < missing.size(); begin += kPlansAtOnce) {
       const size_t count = std::min<size_t>(missing.size() - begin, kPlansAtOnce);
-      TIDAL_RETURN_IF_ERROR(MeasureAt(place, std::span(missing).subspan(begin, count), num_rows));
+      TIDAL_RETURN_IF_ERROR(MeasureAt(alike, std::span(missing).subspan(begin, count), num_rows));
     }
   }
   return OkStatus();
 }
 
-Status CalibrationMeter::MeasureAt(size_t place, std::span<const std::string> plans,
-                                   int32_t num_rows) {
+Status CalibrationMeter::MeasureAt(std::span<const size_t> places,
+                                   std::span<const std::string> plans, int32_t num_rows) {
   std::vector<AttentionPlan> resolved;
   for (const std::string& plan : plans) {
     TIDAL_ASSIGN_OR_RETURN(const PlanSpec spec, PlanSpec::Parse(plan));
     TIDAL_ASSIGN_OR_RETURN(resolved.emplace_back(), engine_->ResolvePlan(spec));
   }
-  TIDAL_ASSIGN_OR_RETURN(const Window* const window, Opened(place));
-  CalibrationProgress::Part part(progress_, static_cast<double>(plans.size()) * num_rows);
-  TIDAL_ASSIGN_OR_RETURN(const DecodedWindow decoded,
-                         window->Decode(resolved, num_rows, part.hooks()));
-  for (size_t i = 0; i < plans.size(); ++i) {
-    PlanRows rows;
-    for (const TokenLoss& token : decoded.plans[i]) {
-      rows.kl.push_back(token.kl);
-      rows.extra_nats.push_back(token.extra_nats);
+  std::vector<const Window*> windows;
+  for (const size_t place : places) {
+    TIDAL_ASSIGN_OR_RETURN(windows.emplace_back(), Opened(place));
+  }
+  CalibrationProgress::Part part(progress_,
+                                 static_cast<double>(plans.size() * places.size()) * num_rows);
+  TIDAL_ASSIGN_OR_RETURN(const std::vector<DecodedWindow> decoded,
+                         Window::Decode(windows, resolved, num_rows, part.hooks()));
+  for (size_t window = 0; window < places.size(); ++window) {
+    for (size_t i = 0; i < plans.size(); ++i) {
+      PlanRows rows;
+      for (const TokenLoss& token : decoded[window].plans[i]) {
+        rows.kl.push_back(token.kl);
+        rows.extra_nats.push_back(token.extra_nats);
+      }
+      TIDAL_RETURN_IF_ERROR(log_->Add(places_[places[window]].name, plans[i], std::move(rows)));
     }
-    TIDAL_RETURN_IF_ERROR(log_->Add(places_[place].name, plans[i], std::move(rows)));
   }
   return OkStatus();
 }

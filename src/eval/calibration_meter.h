@@ -20,8 +20,10 @@ namespace tidal {
 
 class CalibrationMeter {
  public:
-  // So many plans are decoded side by side, beside full attention.
+  // So many plans are decoded side by side, beside full attention, in as many windows as make about
+  // so many rows of a step.
   static constexpr int32_t kPlansAtOnce = 32;
+  static constexpr int32_t kRowsAtOnce = 96;
 
   // Each text's window is its first prefill + decode + 1 tokens. All is borrowed; the engine has
   // what Needs says. REQUIRES: texts that are long enough.
@@ -54,7 +56,12 @@ class CalibrationMeter {
   };
 
   Result<const Window*> Opened(size_t place);
-  Status MeasureAt(size_t place, std::span<const std::string> plans, int32_t num_rows);
+  // The plans that the log does not have there by so many rows.
+  std::vector<std::string> MissingAt(size_t place, std::span<const std::string> plans,
+                                     int32_t num_rows) const;
+  // In windows that all lack the same plans.
+  Status MeasureAt(std::span<const size_t> places, std::span<const std::string> plans,
+                   int32_t num_rows);
 
   Engine* engine_;
   std::vector<Place> places_;

@@ -125,25 +125,40 @@ Status RunWriters(Engine* engine, const std::vector<std::unique_ptr<Writer>>& wr
   }
 }
 
-Status RunWindow(Engine* engine, const FreeRunRequest& request, std::span<const TokenId> text,
-                 const EvalHooks& hooks, FreeRunResult* result) {
-  TIDAL_ASSIGN_OR_RETURN(const Window window,
-                         Window::Open(engine, text, request.prefill, {hooks.stop, nullptr}));
-  const std::vector<TokenId> prompt(text.begin(), text.begin() + request.prefill);
+constexpr int32_t kUnread = 2;  // what a window has after its prefill, which is not used here
+
+// The windows at these places, side by side.
+Status RunWindows(Engine* engine, const FreeRunRequest& request, std::span<const LossWindow> places,
+                  const EvalHooks& hooks, FreeRunResult* result) {
+  std::vector<Window> windows;
   // In boxes: requests hold on to where they are.
   std::vector<std::unique_ptr<Writer>> writers;
-  for (const EvalPlan& plan : request.plans) {
-    TIDAL_ASSIGN_OR_RETURN(ScopedSequence writing, window.Fork());
-    TIDAL_ASSIGN_OR_RETURN(ScopedSequence reading, window.Fork());
-    writers.push_back(std::make_unique<Writer>(engine, window.pool(), std::move(writing),
-                                               std::move(reading), prompt));
-    TIDAL_RETURN_IF_ERROR(writers.back()->Start(plan.plan, request));
+  for (const LossWindow& place : places) {
+    const auto& tokens = request.documents[static_cast<size_t>(place.document)].tokens;
+    const auto text = std::span(tokens).subspan(static_cast<size_t>(place.begin),
+                                                static_cast<size_t>(request.prefill + kUnread + 1));
+    TIDAL_ASSIGN_OR_RETURN(Window window,
+                           Window::Open(engine, text, request.prefill, {hooks.stop, nullptr}));
+    windows.push_back(std::move(window));
+    const std::vector<TokenId> prompt(text.begin(), text.begin() + request.prefill);
+    for (size_t i = 0; i < request.plans.size(); ++i) {
+      TIDAL_ASSIGN_OR_RETURN(ScopedSequence writing, windows.back().Fork());
+      TIDAL_ASSIGN_OR_RETURN(ScopedSequence reading, windows.back().Fork());
+      writers.push_back(std::make_unique<Writer>(engine, windows[0].pool(), std::move(writing),
+                                                 std::move(reading), prompt));
+    }
+  }
+  for (size_t i = 0; i < writers.size(); ++i) {
+    const EvalPlan& plan = request.plans[i % request.plans.size()];
+    TIDAL_RETURN_IF_ERROR(writers[i]->Start(plan.plan, request));
   }
   TIDAL_RETURN_IF_ERROR(RunWriters(engine, writers, request, hooks));
   for (size_t i = 0; i < writers.size(); ++i) {
-    result->plans[i].texts.push_back(writers[i]->TakeText());
-    result->plans[i].attention.Add(writers[i]->attention());
+    FreeRunPlan& plan = result->plans[i % request.plans.size()];
+    plan.texts.push_back(writers[i]->TakeText());
+    plan.attention.Add(writers[i]->attention());
   }
+  result->windows.insert(result->windows.end(), places.begin(), places.end());
   return OkStatus();
 }
 
@@ -205,13 +220,14 @@ double RepetitionRate(const std::vector<TokenId>& tokens) {
 
 EvalNeeds NeedsOf(const FreeRunRequest& request) {
   const int32_t num_forks = 2 * static_cast<int32_t>(request.plans.size());
-  return {request.prefill + request.generate, num_forks + 1,
-          request.prefill + Window::ForkTokens(num_forks + 1, request.prefill, request.generate)};
+  return {
+      request.prefill + request.generate, request.side_by_side * (num_forks + 1),
+      request.side_by_side *
+          (request.prefill + Window::ForkTokens(num_forks + 1, request.prefill, request.generate))};
 }
 
 Result<FreeRunResult> MeasureFreeRun(Engine* engine, const FreeRunRequest& request,
                                      const EvalHooks& hooks) {
-  constexpr int32_t kUnread = 2;  // what a window has after its prefill, which is not used here
   FreeRunResult result;
   std::vector<LossWindow> places;
   for (size_t i = 0; i < request.documents.size(); ++i) {
@@ -221,20 +237,20 @@ Result<FreeRunResult> MeasureFreeRun(Engine* engine, const FreeRunRequest& reque
     for (const int64_t begin : begins) places.push_back({static_cast<int32_t>(i), begin, 0});
   }
   for (const EvalPlan& plan : request.plans) result.plans.emplace_back().plan = plan;
-  for (size_t i = 0; i < places.size(); ++i) {
-    const EvalHooks part = {
-        hooks.stop, [&](double fraction, const std::string& what) {
-          hooks.Report((static_cast<double>(i) + fraction) / static_cast<double>(places.size()),
-                       what);
-        }};
-    const auto& tokens = request.documents[static_cast<size_t>(places[i].document)].tokens;
-    const auto text = std::span(tokens).subspan(static_cast<size_t>(places[i].begin),
-                                                static_cast<size_t>(request.prefill + kUnread + 1));
-    const Status status = RunWindow(engine, request, text, part, &result);
+  const auto at_once = static_cast<size_t>(request.side_by_side);
+  for (size_t i = 0; i < places.size(); i += at_once) {
+    const size_t count = std::min(at_once, places.size() - i);
+    const EvalHooks part = {hooks.stop, [&](double fraction, const std::string& what) {
+                              hooks.Report(
+                                  (static_cast<double>(i) + fraction * static_cast<double>(count)) /
+                                      static_cast<double>(places.size()),
+                                  what);
+                            }};
+    const Status status =
+        RunWindows(engine, request, std::span(places).subspan(i, count), part, &result);
     result.interrupted = status.code() == StatusCode::kCancelled;
     if (result.interrupted) break;
     TIDAL_RETURN_IF_ERROR(status);
-    result.windows.push_back(places[i]);
   }
   if (!result.windows.empty()) Summarize(request.generate, &result);
   return result;

@@ -19,10 +19,11 @@ inline constexpr int32_t kFreeRunParts = 16;
 struct FreeRunRequest {
   std::vector<EvalDocument> documents;
   std::vector<EvalPlan> plans;
-  int32_t prefill = 4096;   // tokens of a window before the generated ones
-  int32_t generate = 2048;  // at most so many, fewer where the plan ends the text
-  int32_t windows = 1;      // of each document
-  SamplingParams sampling;  // temperature 0: greedy
+  int32_t prefill = 4096;    // tokens of a window before the generated ones
+  int32_t generate = 2048;   // at most so many, fewer where the plan ends the text
+  int32_t windows = 1;       // of each document
+  int32_t side_by_side = 1;  // windows that are written after in the same steps
+  SamplingParams sampling;   // temperature 0: greedy
 };
 
 // What one plan wrote after one window.

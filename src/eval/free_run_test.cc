@@ -80,6 +80,20 @@ TEST_F(FreeRuns, TheKlIsThatOfTheSameTextForced) {
   EXPECT_GT(result.plans[1].attention.correction.rows, 0);
 }
 
+TEST_F(FreeRuns, WindowsSideBySideWriteWhatTheyWriteOneByOne) {
+  FreeRunRequest request = SomeRequest({"full", "tidal:budget=24:recent=8:below=0"});
+  const FreeRunResult one_by_one = Measure(request);
+  request.side_by_side = 2;
+  const FreeRunResult together = Measure(request);
+  ASSERT_EQ(together.windows.size(), one_by_one.windows.size());
+  for (size_t p = 0; p < 2; ++p) {
+    for (size_t w = 0; w < together.windows.size(); ++w) {
+      EXPECT_EQ(together.windows[w].document, one_by_one.windows[w].document);
+      EXPECT_EQ(together.plans[p].texts[w].tokens, one_by_one.plans[p].texts[w].tokens);
+    }
+  }
+}
+
 TEST_F(FreeRuns, FinishedWindowsAreKept) {
   const FreeRunRequest request = SomeRequest({"full"});
   int steps = 0;

@@ -27,6 +27,12 @@ Result<std::vector<Place>> PlacesOf(const LossRequest& request) {
   return places;
 }
 
+// Windows that are decoded together: begin .. end - 1 of the places.
+struct Group {
+  size_t begin = 0;
+  size_t end = 0;
+};
+
 // The shares of a window's work that its prefill and its decoding take, roughly: a decoded row of
 // each plan costs like a prefilled one, and choosing about as much again.
 class WindowProgress {
@@ -42,16 +48,27 @@ class WindowProgress {
 
   // For what is short.
   EvalHooks Untold() const { return {hooks_.stop, nullptr}; }
-  EvalHooks Prefill(size_t place) const { return Part(place, 0, prefill_share_); }
-  EvalHooks Decode(size_t place) const { return Part(place, prefill_share_, decode_share_); }
-  EvalHooks Generate(size_t place) const {
-    return Part(place, prefill_share_ + decode_share_, decode_share_);
+  EvalHooks Prefill(const Group& group, size_t place) const {
+    const double before = prefill_share_ * static_cast<double>(place - group.begin);
+    return Part(group.begin, before, prefill_share_, place);
+  }
+  EvalHooks Decode(const Group& group) const {
+    const auto size = static_cast<double>(group.end - group.begin);
+    return Part(group.begin, prefill_share_ * size, decode_share_ * size, group.end - 1);
+  }
+  EvalHooks Generate(const Group& group, size_t place) const {
+    const auto size = static_cast<double>(group.end - group.begin);
+    const double before = (prefill_share_ + decode_share_) * size +
+                          decode_share_ * static_cast<double>(place - group.begin);
+    return Part(group.begin, before, decode_share_, place);
   }
 
  private:
-  EvalHooks Part(size_t place, double from, double share) const {
-    return {hooks_.stop, [this, place, from, share](double fraction, const std::string& what) {
-              hooks_.Report((static_cast<double>(place) + from + share * fraction) / num_places_,
+  // From `before` windows' work after those before `first` on, `share` of one's.
+  EvalHooks Part(size_t first, double before, double share, size_t place) const {
+    return {hooks_.stop,
+            [this, first, before, share, place](double fraction, const std::string& what) {
+              hooks_.Report((static_cast<double>(first) + before + share * fraction) / num_places_,
                             fmt::format("{} of window {} of {}", what, place + 1, num_places_));
             }};
   }
@@ -73,29 +90,14 @@ int32_t SameBeginning(const std::vector<TokenId>& a, const std::vector<TokenId>&
   return static_cast<int32_t>(differ.first - a.begin());
 }
 
-// Everything about one window, kept only where all of it was done.
-struct FinishedWindow {
-  DecodedWindow decoded;
-  std::vector<int32_t> same_text;                  // [plans], empty without divergence
-  std::vector<std::vector<LayerMass>> layer_mass;  // [plans][layers], empty without mass_rows
-};
-
-Result<FinishedWindow> RunWindow(const Window& window, const LossRequest& request,
-                                 const WindowProgress& progress, size_t place) {
-  FinishedWindow finished;
-  std::vector<AttentionPlan> plans = PlansOf(request);
-  TIDAL_ASSIGN_OR_RETURN(finished.decoded, window.Decode(plans, progress.Decode(place)));
-  if (request.mass_rows > 0) {
-    const int32_t rows = std::min(request.mass_rows, request.decode);
-    TIDAL_ASSIGN_OR_RETURN(finished.layer_mass,
-                           window.MeasureLayerMass(plans, rows, progress.Untold()));
-  }
-  if (!request.divergence) return finished;
+// How many greedily generated tokens of each plan are those of full attention.
+Result<std::vector<int32_t>> SameTexts(const Window& window, std::vector<AttentionPlan> plans,
+                                       const EvalHooks& hooks) {
   plans.insert(plans.begin(), AttentionPlan());
-  TIDAL_ASSIGN_OR_RETURN(const auto texts, window.Generate(plans, progress.Generate(place)));
-  for (size_t i = 1; i < texts.size(); ++i)
-    finished.same_text.push_back(SameBeginning(texts[i], texts[0]));
-  return finished;
+  TIDAL_ASSIGN_OR_RETURN(const auto texts, window.Generate(plans, hooks));
+  std::vector<int32_t> same;
+  for (size_t i = 1; i < texts.size(); ++i) same.push_back(SameBeginning(texts[i], texts[0]));
+  return same;
 }
 
 void AddMasses(const std::vector<LayerMass>& masses, std::vector<LayerMass>* sums) {
@@ -106,18 +108,19 @@ void AddMasses(const std::vector<LayerMass>& masses, std::vector<LayerMass>* sum
   }
 }
 
-void Keep(const Place& place, FinishedWindow finished, LossResult* result) {
+// same_texts: [plans], empty without divergence.
+void Keep(const Place& place, DecodedWindow decoded, const std::vector<int32_t>& same_texts,
+          LossResult* result) {
   double nats = 0;
-  for (const float nat : finished.decoded.full_nats) nats += static_cast<double>(nat);
+  for (const float nat : decoded.full_nats) nats += static_cast<double>(nat);
   result->windows.push_back(
-      {place.document, place.begin, nats / static_cast<double>(finished.decoded.full_nats.size())});
+      {place.document, place.begin, nats / static_cast<double>(decoded.full_nats.size())});
   for (size_t i = 0; i < result->plans.size(); ++i) {
     PlanWindow& window = result->plans[i].windows.emplace_back();
-    window.tokens = std::move(finished.decoded.plans[i]);
-    if (!finished.same_text.empty()) window.same_text = finished.same_text[i];
-    result->plans[i].attention.Add(finished.decoded.attention[i]);
-    if (!finished.layer_mass.empty())
-      AddMasses(finished.layer_mass[i], &result->plans[i].layer_mass);
+    window.tokens = std::move(decoded.plans[i]);
+    if (!same_texts.empty()) window.same_text = same_texts[i];
+    result->plans[i].attention.Add(decoded.attention[i]);
+    AddMasses(decoded.layer_mass[i], &result->plans[i].layer_mass);
   }
 }
 
@@ -132,21 +135,45 @@ Status MeasureSpeeds(const Window& window, const LossRequest& request, const Eva
   return OkStatus();
 }
 
-// kCancelled where stopped; the windows that were finished are in *result.
-Status RunPlaces(Engine* engine, const LossRequest& request, const std::vector<Place>& places,
-                 const EvalHooks& hooks, LossResult* result) {
-  const WindowProgress progress(request, places.size(), hooks);
-  for (size_t i = 0; i < places.size(); ++i) {
+// Everything about a group's windows, of which those are kept that were finished.
+Status RunGroup(Engine* engine, const LossRequest& request, std::span<const Place> places,
+                const Group& group, const WindowProgress& progress, LossResult* result) {
+  std::vector<Window> windows;
+  for (size_t i = group.begin; i < group.end; ++i) {
     const auto& tokens = request.documents[static_cast<size_t>(places[i].document)].tokens;
     const auto text = std::span(tokens).subspan(
         static_cast<size_t>(places[i].begin),
         static_cast<size_t>(request.prefill) + static_cast<size_t>(request.decode) + 1);
-    TIDAL_ASSIGN_OR_RETURN(const Window window,
-                           Window::Open(engine, text, request.prefill, progress.Prefill(i)));
-    TIDAL_ASSIGN_OR_RETURN(FinishedWindow finished, RunWindow(window, request, progress, i));
-    Keep(places[i], std::move(finished), result);
-    if (i == 0 && request.speed_steps > 0)
-      TIDAL_RETURN_IF_ERROR(MeasureSpeeds(window, request, progress.Untold(), result));
+    TIDAL_ASSIGN_OR_RETURN(Window window,
+                           Window::Open(engine, text, request.prefill, progress.Prefill(group, i)));
+    windows.push_back(std::move(window));
+  }
+  std::vector<const Window*> all;
+  for (const Window& window : windows) all.push_back(&window);
+  const std::vector<AttentionPlan> plans = PlansOf(request);
+  TIDAL_ASSIGN_OR_RETURN(std::vector<DecodedWindow> decoded,
+                         Window::Decode(all, plans, request.decode, progress.Decode(group)));
+  for (size_t i = group.begin; i < group.end; ++i) {
+    const size_t at = i - group.begin;
+    std::vector<int32_t> same_texts;
+    if (request.divergence) {
+      TIDAL_ASSIGN_OR_RETURN(same_texts,
+                             SameTexts(windows[at], plans, progress.Generate(group, i)));
+    }
+    Keep(places[i], std::move(decoded[at]), same_texts, result);
+  }
+  if (group.begin > 0 || request.speed_steps == 0) return OkStatus();
+  return MeasureSpeeds(windows[0], request, progress.Untold(), result);
+}
+
+// kCancelled where stopped; the windows that were finished are in *result.
+Status RunPlaces(Engine* engine, const LossRequest& request, std::span<const Place> places,
+                 const EvalHooks& hooks, LossResult* result) {
+  const WindowProgress progress(request, places.size(), hooks);
+  const auto size = static_cast<size_t>(request.side_by_side);
+  for (size_t begin = 0; begin < places.size(); begin += size) {
+    const Group group = {begin, std::min(begin + size, places.size())};
+    TIDAL_RETURN_IF_ERROR(RunGroup(engine, request, places, group, progress, result));
   }
   return OkStatus();
 }
@@ -154,10 +181,12 @@ Status RunPlaces(Engine* engine, const LossRequest& request, const std::vector<P
 }  // namespace
 
 EvalNeeds NeedsOf(const LossRequest& request) {
-  const auto num_forks = static_cast<int32_t>(request.plans.size()) + 1;
+  const int32_t sequences =
+      static_cast<int32_t>(request.plans.size()) + 2;  // the prefill's, full's
   const int32_t decode = std::max(request.decode, request.speed_steps + 2);
-  return {request.prefill + decode, num_forks + 1,
-          request.prefill + Window::ForkTokens(num_forks + 1, request.prefill, decode)};
+  return {request.prefill + decode, request.side_by_side * sequences,
+          request.side_by_side *
+              (request.prefill + Window::ForkTokens(sequences, request.prefill, decode))};
 }
 
 Result<std::vector<int64_t>> WindowBegins(const EvalDocument& document, int32_t prefill,

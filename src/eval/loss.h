@@ -36,9 +36,9 @@ struct LossRequest {
   int32_t prefill = 4096;       // tokens of a window that are prefilled
   int32_t decode = 256;         // tokens of a window that are decoded
   int32_t windows = 1;          // of each document
+  int32_t side_by_side = 1;     // windows whose rows run in the same steps, each with a cache
   bool divergence = false;      // also generate greedily, and see where texts part
   int32_t speed_steps = 0;      // decode steps per plan, alone, for its speed and bytes; 0: none
-  int32_t mass_rows = 0;        // decoded again of each window, to see what sets hold; 0: none
   uint64_t seed = 1;            // of the bootstrap
 };
 
@@ -72,7 +72,7 @@ struct PlanLoss {
   std::vector<PlanWindow> windows;  // as LossResult::windows
   LossSummary summary;
   AttentionStats attention;           // of all decoded rows
-  std::vector<LayerMass> layer_mass;  // [layers]; empty without LossRequest::mass_rows
+  std::vector<LayerMass> layer_mass;  // [layers], of all decoded rows
   // How well selected mass tells rows with a large kl; absent where no row has a mass.
   std::optional<RocCurve> guard;
   std::optional<PlanSpeed> speed;

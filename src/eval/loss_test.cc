@@ -146,26 +146,25 @@ TEST_F(Losses, LayersTellWhatTheirSetsHold) {
   LossRequest request = SomeRequest();
   request.plans = {PlanOf(kSparse), PlanOf("full"), PlanOf("streaming:budget=24:below=0"),
                    PlanOf("tidal:budget=24:recent=8:below=0:full=0:select=1")};
-  request.mass_rows = 3;
   const LossResult result = Measure(request);
   const auto rows_of = [&](size_t plan) {
     std::vector<int64_t> rows;
     for (const LayerMass& mass : result.plans[plan].layer_mass) rows.push_back(mass.rows);
     return rows;
   };
-  EXPECT_EQ(rows_of(0), (std::vector<int64_t>(4, 4 * 3))) << "three rows of each of four windows";
+  EXPECT_EQ(rows_of(0), (std::vector<int64_t>(4, 4 * 20))) << "twenty rows of each of four windows";
   EXPECT_EQ(rows_of(1), (std::vector<int64_t>(4, 0))) << "full attention chooses nothing";
   EXPECT_EQ(rows_of(2), (std::vector<int64_t>(4, 0))) << "streaming scores nothing";
-  EXPECT_EQ(rows_of(3), (std::vector<int64_t>{0, 12, 0, 0}));
+  EXPECT_EQ(rows_of(3), (std::vector<int64_t>{0, 80, 0, 0}));
   // The one layer that chooses has the row's mass; of four layers the row has the least.
   double row_sum = 0;
   for (const PlanWindow& window : result.plans[3].windows)
-    for (size_t row = 0; row < 3; ++row)
-      row_sum += static_cast<double>(window.tokens[row].selected_mass);
+    for (const TokenLoss& token : window.tokens)
+      row_sum += static_cast<double>(token.selected_mass);
   EXPECT_NEAR(result.plans[3].layer_mass[1].sum, row_sum, 1e-5);
   for (const LayerMass& mass : result.plans[0].layer_mass) {
     EXPECT_GT(mass.sum, 0);
-    EXPECT_LE(mass.sum, 12.0001);
+    EXPECT_LE(mass.sum, 80.001);
   }
 }
 
@@ -178,6 +177,30 @@ TEST_F(Losses, PlansBesideOthersLoseWhatTheyLoseAlone) {
     for (size_t row = 0; row < 20; ++row)
       EXPECT_EQ(alone.plans[0].windows[w].tokens[row].kl,
                 together.plans[3].windows[w].tokens[row].kl);
+}
+
+// Windows share steps, nothing else: a random model in float32 gives the same whatever is beside
+// it.
+TEST_F(Losses, WindowsSideBySideLoseWhatTheyLoseOneByOne) {
+  LossRequest request = SomeRequest();
+  request.divergence = true;
+  request.speed_steps = 2;
+  const LossResult one_by_one = Measure(request);
+  request.side_by_side = 3;  // three, and one is left
+  const LossResult together = Measure(request);
+  ASSERT_EQ(together.windows.size(), 4u);
+  for (size_t w = 0; w < 4; ++w) {
+    EXPECT_EQ(together.windows[w].begin, one_by_one.windows[w].begin);
+    EXPECT_EQ(together.windows[w].full_nats, one_by_one.windows[w].full_nats);
+    for (size_t p = 0; p < request.plans.size(); ++p) {
+      const PlanWindow& window = together.plans[p].windows[w];
+      const PlanWindow& expected = one_by_one.plans[p].windows[w];
+      EXPECT_EQ(window.same_text, expected.same_text);
+      for (size_t row = 0; row < 20; ++row)
+        EXPECT_EQ(window.tokens[row].kl, expected.tokens[row].kl);
+    }
+  }
+  EXPECT_TRUE(together.full_speed);
 }
 
 // Such a plan's rows come later than those of full attention.
@@ -210,14 +233,19 @@ TEST_F(Losses, WhatWasFinishedIsKept) {
 }
 
 TEST_F(Losses, ProgressRisesToTheEnd) {
-  double last = 0;
-  Measure(SomeRequest(), {nullptr, [&](double fraction, const std::string& what) {
-                            EXPECT_GE(fraction, last);
-                            EXPECT_LE(fraction, 1.0000001);
-                            EXPECT_THAT(what, HasSubstr(" of 4"));
-                            last = fraction;
-                          }});
-  EXPECT_NEAR(last, 1, 1e-9);
+  LossRequest request = SomeRequest();
+  request.divergence = true;
+  for (const int32_t side_by_side : {1, 3}) {
+    request.side_by_side = side_by_side;
+    double last = 0;
+    Measure(request, {nullptr, [&](double fraction, const std::string& what) {
+                        EXPECT_GE(fraction, last - 1e-12);
+                        EXPECT_LE(fraction, 1.0000001);
+                        EXPECT_THAT(what, HasSubstr(" of 4"));
+                        last = fraction;
+                      }});
+    EXPECT_NEAR(last, 1, 1e-9);
+  }
 }
 
 TEST(WindowBegins, SpreadsWindowsAndRefusesShortTexts) {

@@ -15,22 +15,65 @@
 namespace tidal {
 namespace {
 
-// Compares the rows of plans with those of full attention as they come. Plans that correct their
-// cache fall behind by the steps which that takes, so full rows wait until every plan has come by.
-class RowComparison {
+// A window that is decoded: a fork of its prefill for full attention and for each plan. Compares
+// the rows of plans with those of full attention as they come. Plans that correct their cache fall
+// behind by the steps which that takes, so full rows wait until every plan has come by.
+class WindowDecoding {
  public:
   // `tokens` begins with the token of the first row; row i foresees tokens[i + 1].
-  RowComparison(size_t num_plans, int32_t first_pos, std::span<const TokenId> tokens,
-                ThreadPool* pool)
+  WindowDecoding(size_t num_plans, int32_t num_layers, int32_t first_pos,
+                 std::span<const TokenId> tokens, ThreadPool* pool)
       : first_pos_(first_pos), tokens_(tokens), pool_(pool), seen_(num_plans, 0) {
     result_.full_nats.resize(tokens.size() - 1);
     result_.plans.assign(num_plans, std::vector<TokenLoss>(tokens.size() - 1));
     result_.attention.resize(num_plans);
+    result_.layer_mass.assign(num_plans, std::vector<LayerMass>(static_cast<size_t>(num_layers)));
   }
+  WindowDecoding(const WindowDecoding&) = delete;  // requests hold on to where it is
+  WindowDecoding& operator=(const WindowDecoding&) = delete;
+
+  // The next row of each position: first that of full attention, so that it is there when a plan's
+  // is compared with it, then those of the plans in their order.
+  Status Start(Engine* engine, ScopedSequence fork, Request request) {
+    const bool is_full = ids_.empty();
+    const size_t plan = ids_.size() - 1;  // unused where full
+    request.on_logits = [this, is_full, plan](int32_t pos, std::span<const float> logits) {
+      is_full ? TakeFull(pos, logits) : TakePlan(plan, pos, logits);
+    };
+    if (!is_full) {
+      request.on_layer_masses = [this, plan](std::span<const float> masses) {
+        TakeLayerMasses(plan, masses);
+      };
+    }
+    forks_.push_back(std::move(fork));
+    TIDAL_ASSIGN_OR_RETURN(const RequestId id,
+                           engine->Submit(forks_.back().id(), std::move(request)));
+    ids_.push_back(id);
+    return OkStatus();
+  }
+
+  // Events of others are none of its own.
+  void TakeEvent(const Event& event) {
+    const auto at = std::lower_bound(ids_.begin(), ids_.end(), event.request);  // given in order
+    if (at == ids_.end() || *at != event.request || at == ids_.begin()) return;
+    const auto plan = static_cast<size_t>(at - ids_.begin()) - 1;
+    if (event.kind == Event::Kind::kScore)
+      result_.plans[plan][RowAt(event.done)].selected_mass = event.selected_mass;
+    if (event.kind == Event::Kind::kFinished) result_.attention[plan] = event.attention;
+  }
+
+  size_t full_rows() const { return num_dropped_ + waiting_.size(); }
+  DecodedWindow Take() { return std::move(result_); }
+
+ private:
+  struct FullRow {
+    ReferenceRow row;
+    double next_logprob = 0;  // of the text's next token
+  };
 
   void TakeFull(int32_t pos, std::span<const float> logits) {
     const size_t row = RowAt(pos);
-    TIDAL_CHECK(row == num_dropped_ + waiting_.size(), "row {} of full attention came twice", row);
+    TIDAL_CHECK(row == full_rows(), "row {} of full attention came twice", row);
     ReferenceRow reference(logits, pool_);
     const double logprob = Logprob(logits, tokens_[row + 1], reference.log_sum_exp());
     waiting_.push_back({std::move(reference), logprob});
@@ -40,8 +83,8 @@ class RowComparison {
 
   void TakePlan(size_t plan, int32_t pos, std::span<const float> logits) {
     const size_t row = RowAt(pos);
-    TIDAL_CHECK(row >= num_dropped_ && row < num_dropped_ + waiting_.size(),
-                "row {} before that of full attention", row);
+    TIDAL_CHECK(row >= num_dropped_ && row < full_rows(), "row {} before that of full attention",
+                row);
     const FullRow& full = waiting_[row - num_dropped_];
     const ComparedRow compared = full.row.Compare(logits, pool_);
     TokenLoss& loss = result_.plans[plan][row];
@@ -53,30 +96,28 @@ class RowComparison {
     DropSeen();
   }
 
-  void TakeMass(size_t plan, int32_t pos, float mass) {
-    result_.plans[plan][RowAt(pos)].selected_mass = mass;
+  void TakeLayerMasses(size_t plan, std::span<const float> masses) {
+    for (size_t layer = 0; layer < masses.size(); ++layer) {
+      if (std::isnan(masses[layer])) continue;
+      LayerMass& sum = result_.layer_mass[plan][layer];
+      sum.sum += static_cast<double>(masses[layer]);
+      ++sum.rows;
+    }
   }
-  void TakeStats(size_t plan, const AttentionStats& stats) { result_.attention[plan] = stats; }
-  DecodedWindow Take() { return std::move(result_); }
-
- private:
-  struct FullRow {
-    ReferenceRow row;
-    double next_logprob = 0;  // of the text's next token
-  };
 
   size_t RowAt(int32_t pos) const { return static_cast<size_t>(pos - first_pos_); }
   void DropSeen() {
-    const size_t all = seen_.empty() ? num_dropped_ + waiting_.size()
-                                     : *std::min_element(seen_.begin(), seen_.end());
+    const size_t all = seen_.empty() ? full_rows() : *std::min_element(seen_.begin(), seen_.end());
     for (; num_dropped_ < all; ++num_dropped_) waiting_.pop_front();
   }
 
   int32_t first_pos_;
   std::span<const TokenId> tokens_;
   ThreadPool* pool_;
-  std::vector<size_t> seen_;     // rows of each plan so far
-  std::deque<FullRow> waiting_;  // full rows from num_dropped_ on
+  std::vector<ScopedSequence> forks_;  // of full attention, then of each plan
+  std::vector<RequestId> ids_;         // theirs, ascending
+  std::vector<size_t> seen_;           // rows of each plan so far
+  std::deque<FullRow> waiting_;        // full rows from num_dropped_ on
   size_t num_dropped_ = 0;
   DecodedWindow result_;
 };
@@ -136,37 +177,31 @@ Result<ScopedSequence> Window::Fork(int32_t num_tokens) const {
   return ScopedSequence(engine_, id);
 }
 
-Result<DecodedWindow> Window::Decode(std::span<const AttentionPlan> plans, int32_t rows,
-                                     const EvalHooks& hooks) const {
-  const auto decoded =
-      tokens_.subspan(static_cast<size_t>(prefill_), static_cast<size_t>(rows) + 1);
-  RowComparison comparison(plans.size(), prefill_, decoded, pool());
-  std::vector<ScopedSequence> forks;
-  std::vector<RequestId> ids;
-  // Full attention comes first, so that its row is there when a plan's is compared with it.
-  for (size_t i = 0; i <= plans.size(); ++i) {
-    TIDAL_ASSIGN_OR_RETURN(ScopedSequence fork, Fork());
-    forks.push_back(std::move(fork));
-    Request request = Decoding(i == 0 ? AttentionPlan() : plans[i - 1], rows);
-    request.on_logits = [&comparison, i](int32_t pos, std::span<const float> logits) {
-      i == 0 ? comparison.TakeFull(pos, logits) : comparison.TakePlan(i - 1, pos, logits);
-    };
-    TIDAL_ASSIGN_OR_RETURN(const RequestId id,
-                           engine_->Submit(forks.back().id(), std::move(request)));
-    ids.push_back(id);
-  }
-  TIDAL_RETURN_IF_ERROR(RunSteps(engine_, hooks, [&](const Event& event) {
-    const auto at =
-        static_cast<size_t>(std::find(ids.begin(), ids.end(), event.request) - ids.begin());
-    const bool is_score = event.kind == Event::Kind::kScore;
-    if (at == 0) {
-      if (is_score) hooks.Report(static_cast<double>(event.done - prefill_ + 1) / rows, "decode");
-      return;
+Result<std::vector<DecodedWindow>> Window::Decode(std::span<const Window* const> windows,
+                                                  std::span<const AttentionPlan> plans,
+                                                  int32_t rows, const EvalHooks& hooks) {
+  Engine* const engine = windows[0]->engine_;
+  const int32_t num_layers = engine->model().config().num_layers;
+  std::deque<WindowDecoding> decodings;  // which leaves them where they are
+  for (const Window* window : windows) {
+    const auto tokens = window->tokens_.subspan(static_cast<size_t>(window->prefill_),
+                                                static_cast<size_t>(rows) + 1);
+    WindowDecoding& decoding = decodings.emplace_back(plans.size(), num_layers, window->prefill_,
+                                                      tokens, windows[0]->pool());
+    for (size_t i = 0; i <= plans.size(); ++i) {
+      TIDAL_ASSIGN_OR_RETURN(ScopedSequence fork, window->Fork());
+      TIDAL_RETURN_IF_ERROR(
+          decoding.Start(engine, std::move(fork),
+                         window->Decoding(i == 0 ? AttentionPlan() : plans[i - 1], rows)));
     }
-    if (is_score) comparison.TakeMass(at - 1, event.done, event.selected_mass);
-    if (event.kind == Event::Kind::kFinished) comparison.TakeStats(at - 1, event.attention);
+  }
+  TIDAL_RETURN_IF_ERROR(RunSteps(engine, hooks, [&](const Event& event) {
+    for (WindowDecoding& decoding : decodings) decoding.TakeEvent(event);
+    hooks.Report(static_cast<double>(decodings[0].full_rows()) / rows, "decode");
   }));
-  return comparison.Take();
+  std::vector<DecodedWindow> decoded;
+  for (WindowDecoding& decoding : decodings) decoded.push_back(decoding.Take());
+  return decoded;
 }
 
 Request Window::Decoding(const AttentionPlan& plan, int32_t rows) const {
@@ -178,27 +213,6 @@ Request Window::Decoding(const AttentionPlan& plan, int32_t rows) const {
   request.score_from = prefill_;
   request.attention = plan;
   return request;
-}
-
-Result<std::vector<std::vector<LayerMass>>> Window::MeasureLayerMass(
-    std::span<const AttentionPlan> plans, int32_t rows, const EvalHooks& hooks) const {
-  const auto num_layers = static_cast<size_t>(engine_->model().config().num_layers);
-  std::vector<std::vector<LayerMass>> masses(plans.size(), std::vector<LayerMass>(num_layers));
-  std::vector<ScopedSequence> forks;
-  for (size_t i = 0; i < plans.size(); ++i) {
-    TIDAL_ASSIGN_OR_RETURN(ScopedSequence fork, Fork());
-    forks.push_back(std::move(fork));
-    Request request = Decoding(plans[i], rows);
-    request.trace = [&mass = masses[i]](const LayerTrace& layer) {
-      if (!layer.chose || std::isnan(layer.selected_mass)) return;
-      LayerMass& sum = mass[static_cast<size_t>(layer.layer)];
-      sum.sum += static_cast<double>(layer.selected_mass);
-      ++sum.rows;
-    };
-    TIDAL_RETURN_IF_ERROR(engine_->Submit(forks.back().id(), std::move(request)).status());
-  }
-  TIDAL_RETURN_IF_ERROR(RunSteps(engine_, hooks, [](const Event&) {}));
-  return masses;
 }
 
 Request Window::Generation(const AttentionPlan& plan, int32_t context, int32_t max_tokens) const {

@@ -24,17 +24,18 @@ struct TokenLoss {
   bool agrees = true;       // both find the same token likeliest
 };
 
-// The rows of one pass over a window.
-struct DecodedWindow {
-  std::vector<float> full_nats;               // [decode], -log p(next token) of full attention
-  std::vector<std::vector<TokenLoss>> plans;  // [plans][decode]
-  std::vector<AttentionStats> attention;      // [plans]
-};
-
 // Selected mass of one layer, summed over the rows in which it chose by probabilities.
 struct LayerMass {
   double sum = 0;
   int64_t rows = 0;
+};
+
+// The rows of one pass over a window.
+struct DecodedWindow {
+  std::vector<float> full_nats;                    // [decode], -log p(next token) of full attention
+  std::vector<std::vector<TokenLoss>> plans;       // [plans][decode]
+  std::vector<AttentionStats> attention;           // [plans]
+  std::vector<std::vector<LayerMass>> layer_mass;  // [plans][layers]
 };
 
 // Decode steps of one plan, alone.
@@ -82,20 +83,13 @@ class Window {
   // A sequence that begins with the window's prefill. kOutOfMemory where no more can be opened.
   Result<ScopedSequence> Fork() const { return Fork(prefill_); }
 
-  // Decodes the window's tokens, or the first `rows` of them, under full attention and under each
-  // plan, all rows of a position in one step. Progress is the share of the positions. Errors: the
-  // engine's, kCancelled. REQUIRES: 1 <= rows <= decode().
-  Result<DecodedWindow> Decode(std::span<const AttentionPlan> plans, const EvalHooks& hooks) const {
-    return Decode(plans, decode(), hooks);
-  }
-  Result<DecodedWindow> Decode(std::span<const AttentionPlan> plans, int32_t rows,
-                               const EvalHooks& hooks) const;
-  // Decodes the first `rows` of these tokens again under each plan and sees what the sets of each
-  // layer hold: [plans][layers]. Slow, since what was chosen is fetched. REQUIRES: 1 <= rows <=
-  // decode().
-  Result<std::vector<std::vector<LayerMass>>> MeasureLayerMass(std::span<const AttentionPlan> plans,
-                                                               int32_t rows,
-                                                               const EvalHooks& hooks) const;
+  // Decodes the first `rows` tokens of each window under full attention and under each plan, all
+  // rows of a position in one step: [windows]. Progress is the share of the positions. Errors: the
+  // engine's, kCancelled. REQUIRES: at least one window, all of one engine, 1 <= rows <= decode()
+  // of each.
+  static Result<std::vector<DecodedWindow>> Decode(std::span<const Window* const> windows,
+                                                   std::span<const AttentionPlan> plans,
+                                                   int32_t rows, const EvalHooks& hooks);
   // What each plan generates greedily after the window's first decoded token, at most as many
   // tokens as fit in the window: [plans].
   Result<std::vector<std::vector<TokenId>>> Generate(std::span<const AttentionPlan> plans,

@@ -118,6 +118,9 @@ class Executor {
 
   // Of each of the batch's sequences in order; valid from EndStep to the next BeginStep.
   virtual std::span<const RowReport> reports() const = 0;
+  // The selected mass [layers] of the row of batch.sequences[sequence], NaN in layers that chose
+  // nothing and where the scorer gives none; valid as reports() is.
+  virtual std::span<const float> layer_masses(int32_t sequence) const = 0;
 
   // Makes room for what rows with this plan need beside the step's arenas, so that no step
   // allocates. Called between steps, before the first row of a sequence with selection state

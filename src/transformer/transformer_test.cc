@@ -35,6 +35,7 @@ class RecordingExecutor : public Executor {
   }
   Status EndStep() override { return OkStatus(); }
   std::span<const RowReport> reports() const override { return {}; }
+  std::span<const float> layer_masses(int32_t) const override { return {}; }
   Status PreparePlan(int32_t, const AttentionPlan&) override { return OkStatus(); }
   int32_t max_logit_rows() const override { return 2; }
   ExecutorMemory memory() const override { return {}; }
