@@ -2,7 +2,8 @@
 """Runs the measurements of docs/results.md for one model, each as one command of tidal, into one folder of --report.
 
 A measurement that the folder already holds is left out, so that an interrupted run goes on where it was. Tables are made from
-the folder by tools/make_results.py. The plan that is calibrated goes beside the model, where the other measurements find it.
+the folder by tools/make_results.py. The plan that is calibrated goes beside the model, where the other measurements find it;
+what it was chosen by stays in the folder, for a calibration with another target (tidal calibrate --state).
 
 usage: tools/run_results.py MODEL.gguf DIR [--tidal FILE] [--device cuda] [--threads N] [--only NAME[,NAME...]]
                             [--context N[,N...]] [--limit SECONDS] [--print]
@@ -36,7 +37,7 @@ MODELS = {
     "qwen2.5-coder-1.5b": {"contexts": (8192, 16384, 30720), "calibrate": (16384, "--max-scan", "4%"), "layers": 28,
                            "select": (0, 1, 2, 15, 17, 20, 22)},
 }
-LONG_DECODE = 840  # of each of the twelve documents: 10,080 tokens
+LONG_DECODE = 420  # of two windows of each of the twelve documents: 10,080 tokens
 NAMES = ("calibrate", "long-every", "long-calibrated", "presets", "calibrated", "needles", "keys", "layers", "free")
 # A GPU is busy with many rows only.
 GPU_PREFILL = ("-b", "2048", "-ub", "2048")
@@ -99,10 +100,10 @@ class Measurements:
         return ["calibrate", *texts, "--prefill", str(context), *target, "--no-speed", *more]
 
     def long_every(self, context):
-        return self.loss(self.files, context, LONG_DECODE, ["tidal:budget=512:select=all", "tidal:budget=1024:select=all"])
+        return self.loss(self.files, context, LONG_DECODE, ["tidal:budget=512:select=all", "tidal:budget=1024:select=all"], "--windows", "2")
 
     def long_calibrated(self, context):
-        return self.loss(self.files, context, LONG_DECODE, ["tidal:budget=1024", "tidal:budget=2048"])
+        return self.loss(self.files, context, LONG_DECODE, ["tidal:budget=1024", "tidal:budget=2048"], "--windows", "2")
 
     def presets(self, context):
         return self.loss(self.files, context, 64 if context < 16384 else 48, presets(), windows=4)
@@ -200,7 +201,10 @@ def main():
         command = [arguments.tidal, *measurement, "-m", str(arguments.model), "--device", arguments.device]
         if arguments.threads is not None:
             command += ["-t", str(arguments.threads)]
-        command += ["--json"] if name == "calibrate" else ["--report", str(arguments.folder)]
+        if name == "calibrate":
+            command += ["--json", "--state", str(arguments.folder / f"{arguments.model.stem}.state")]
+        else:
+            command += ["--report", str(arguments.folder)]
         try:
             if not arguments.only_print and is_there(file, measurement):
                 continue
