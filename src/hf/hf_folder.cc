@@ -22,9 +22,12 @@ constexpr size_t kMaxShards = 1024;
 constexpr int64_t kMaxIndexBytes = int64_t{16} << 20;
 constexpr size_t kHashedTensorBytes = 4096;
 
+// Also what cannot be opened is there, and opening it says why: a link that leads nowhere, as an
+// unfinished download leaves it, or a folder that this user may not look into.
 bool Exists(const std::string& path) {
   std::error_code error;
-  return std::filesystem::exists(path, error);
+  return std::filesystem::symlink_status(path, error).type() !=
+         std::filesystem::file_type::not_found;
 }
 
 // A name in the same folder, and nothing that leads out of it.

@@ -112,6 +112,31 @@ TEST_F(HfFolderTest, WhatIsMissingIsNamed) {
   ExpectError(StatusCode::kCorrupt, {"config.json", "no JSON"});
 }
 
+// As an unfinished download leaves it in the cache of Hugging Face's libraries.
+TEST_F(HfFolderTest, ALinkThatLeadsNowhereIsNotTakenForAFileThatIsNotThere) {
+  WriteTensor("model.safetensors", "a");
+  std::filesystem::create_symlink("absent", path_ + "/generation_config.json");
+  std::filesystem::create_symlink("absent", path_ + "/chat_template.jinja");
+  const Result<HfFolder> folder = HfFolder::Open(path_);
+  ASSERT_TRUE(folder.ok()) << folder.status().message();
+  for (const Status& status : {folder->ReadOptional("generation_config.json").status(),
+                               folder->ReadChatTemplate().status()}) {
+    EXPECT_EQ(status.code(), StatusCode::kNotFound);
+    EXPECT_THAT(status.message(), HasSubstr("no such file"));
+  }
+  EXPECT_FALSE(folder->ReadOptional("tokenizer_config.json")->has_value());
+  std::filesystem::remove(path_ + "/config.json");
+  std::filesystem::create_symlink("absent", path_ + "/config.json");
+  ExpectError(StatusCode::kNotFound, {"config.json: no such file"});
+}
+
+TEST_F(HfFolderTest, AFolderThatCannotBeLookedIntoIsNotTakenForAnEmptyOne) {
+  std::filesystem::create_symlink("round", path_ + "/round");
+  path_ += "/round";
+  ExpectError(StatusCode::kIo, {"config.json: cannot open the file"});
+  path_.resize(path_.rfind('/'));
+}
+
 TEST_F(HfFolderTest, AnIndexIsChecked) {
   WriteTensor("x.safetensors", "a");
   const std::string index = "model.safetensors.index.json";
