@@ -45,10 +45,14 @@ void AddOption(CLI::App* app, const OptionText& text, TakeFn take) {
 }
 
 void AddText(CLI::App* app, const OptionText& text, std::string* value) {
-  AddOption(app, text, [value](const std::string&, const std::string& given) {
-    *value = given;
-    return OkStatus();
-  });
+  AddOption(app, text,
+            [value, metavar = std::string(text.metavar)](const std::string& flag,
+                                                         const std::string& given) -> Status {
+              if (given.empty())
+                return InvalidArgument("{} is given an empty text, expected {}", flag, metavar);
+              *value = given;
+              return OkStatus();
+            });
 }
 
 void AddText(CLI::App* app, const OptionText& text, std::optional<std::string>* value) {

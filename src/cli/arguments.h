@@ -64,8 +64,9 @@ struct Range {
   T high;
 };
 
+// An empty text is refused: it is what a variable of a script leaves that was never set.
 void AddText(CLI::App* app, const OptionText& text, std::string* value);
-// The same where an empty text and none differ.
+// The same where an empty text means something.
 void AddText(CLI::App* app, const OptionText& text, std::optional<std::string>* value);
 void AddInt(CLI::App* app, const OptionText& text, int32_t* value, Range<int32_t> range);
 void AddFloat(CLI::App* app, const OptionText& text, float* value, Range<float> range);

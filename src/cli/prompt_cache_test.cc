@@ -102,6 +102,15 @@ TEST_F(PromptCacheTest, AFileThatCannotBeUsedIsRefusedAndLeftAlone) {
   EXPECT_EQ(ReadWhole(cache()), "some notes");
 }
 
+// As a script leaves it whose variable was never set.
+TEST_F(PromptCacheTest, AnEmptyNameIsRefused) {
+  for (const char* command : {"generate", "chat"}) {
+    const CliResult result = RunTidal({command, "-m", TinyModel(), "--prompt-cache", ""});
+    EXPECT_EQ(result.code, 2);
+    EXPECT_THAT(result.err, HasSubstr("--prompt-cache is given an empty text, expected FILE"));
+  }
+}
+
 TEST_F(PromptCacheTest, WhereNothingCanBeWrittenNothingIsComputed) {
   const CliResult result = RunTidal({"generate", "-m", "absent.gguf", "-p", "x", "--prompt-cache",
                                      folder_.File("no_folder/prompt.kv")});
