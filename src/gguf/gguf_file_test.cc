@@ -259,7 +259,7 @@ TEST(GgufFileTest, PathsThatAreNoFiles) {
 TEST(GgufFileTest, FilesThatAreNotGguf) {
   ExpectError(OpenBytes({}), StatusCode::kCorrupt, {"bytes.gguf: the file is empty"});
   ExpectError(OpenBytes(Bytes(100)), StatusCode::kCorrupt,
-              {"\\x00\\x00\\x00\\x00", "not a GGUF file"});
+              {"\\x00\\x00\\x00\\x00", "not a GGUF file", "name the folder"});
   const std::string text = "PK\x03\x04 and so on, a zip file";
   ExpectError(OpenBytes(std::as_bytes(std::span(text))), StatusCode::kCorrupt,
               {"PK\\x03\\x04", "expected \"GGUF\""});

@@ -99,8 +99,11 @@ Status Parser::ParseHeader() {
   const size_t magic_bytes = std::min(sizeof(magic), file_.size());
   std::memcpy(magic, file_.data(), magic_bytes);
   if (std::memcmp(magic, kGgufMagic, magic_bytes) != 0) {
-    return Corrupt("it begins with \"{}\", expected \"GGUF\"; this is not a GGUF file",
-                   Printable({magic, magic_bytes}));
+    return Corrupt(
+        "it begins with \"{}\", expected \"GGUF\"; this is not a GGUF file (of a Hugging Face "
+        "model "
+        "name the folder)",
+        Printable({magic, magic_bytes}));
   }
   if (!cursor_.Skip(sizeof(magic))) return Truncated("the magic number");
   uint32_t& version = directory_.version;
