@@ -54,6 +54,8 @@ class EvalLossCommand : public Command {
   Result<LoadedEngine> Load(const Console& console);
   Result<int> RunLoss(const Console& console, const LoadedEngine& loaded) const;
   Result<int> RunFreeRun(const Console& console, const LoadedEngine& loaded) const;
+  // Says how much of an interrupted run counts, and returns `code`, that of the command.
+  int TellStopped(const Console& console, size_t finished, int code) const;
   FreeRunRequest FreeRun() const;
   EvalNeeds Needs() const { return free_run_ > 0 ? NeedsOf(FreeRun()) : NeedsOf(request_); }
   Status Print(const Console& console, const std::string& table,
@@ -87,8 +89,8 @@ EvalLossCommand::EvalLossCommand(CLI::App* app) : Command(app) {
          &request_.windows, {1, 1 << 20});
   AddInt(app,
          {"--side-by-side", "N",
-          "Windows that run in the same steps, for a GPU: faster, with N times the cache (default: "
-          "1)"},
+          "Windows that run in the same steps, for a GPU: faster, with N times the cache; Ctrl-C "
+          "loses those of the group that runs (default: 1)"},
          &request_.side_by_side, {1, 256});
   AddFlag(app, "--divergence", &request_.divergence,
           "Also generate greedily, and count the tokens until a plan's text parts from that of "
@@ -208,6 +210,19 @@ class ReportedRun {
   std::chrono::system_clock::time_point started_ = std::chrono::system_clock::now();
 };
 
+// Windows that run in the same steps are finished together, so that of an interrupted group none
+// counts.
+int EvalLossCommand::TellStopped(const Console& console, size_t finished, int code) const {
+  console.Tell(
+      fmt::format("tidal: info: stopped; {} of {} windows were finished{}{}\n", finished,
+                  request_.documents.size() * static_cast<size_t>(request_.windows),
+                  request_.side_by_side > 1
+                      ? fmt::format(", --side-by-side {} at a time", request_.side_by_side)
+                      : "",
+                  finished > 0 ? ", and only they are reported" : ": there is nothing to report"));
+  return code;
+}
+
 Result<int> EvalLossCommand::RunFreeRun(const Console& console, const LoadedEngine& loaded) const {
   const FreeRunRequest request = FreeRun();
   TIDAL_ASSIGN_OR_RETURN(ReportedRun report, ReportedRun::Open(report_folder_));
@@ -222,7 +237,8 @@ Result<int> EvalLossCommand::RunFreeRun(const Console& console, const LoadedEngi
     TIDAL_RETURN_IF_ERROR(
         report.Add(command_line(), *loaded.engine, model_.engine, request, result));
   }
-  return result.interrupted ? progress.stopped_code() : kExitOk;
+  if (!result.interrupted) return kExitOk;
+  return TellStopped(console, result.windows.size(), progress.stopped_code());
 }
 
 Result<int> EvalLossCommand::RunLoss(const Console& console, const LoadedEngine& loaded) const {
@@ -238,7 +254,8 @@ Result<int> EvalLossCommand::RunLoss(const Console& console, const LoadedEngine&
     TIDAL_RETURN_IF_ERROR(
         report.Add(command_line(), *loaded.engine, model_.engine, request_, result));
   }
-  return result.interrupted ? progress.stopped_code() : kExitOk;
+  if (!result.interrupted) return kExitOk;
+  return TellStopped(console, result.windows.size(), progress.stopped_code());
 }
 
 Result<int> EvalLossCommand::Run(const Console& console) {

@@ -127,7 +127,10 @@ Status EvalSpeedCommand::Check() {
 }
 
 Result<int> EvalSpeedCommand::Run(const Console& console) {
-  TIDAL_ASSIGN_OR_RETURN(const LoadedEngine loaded, LoadEngine(console, model_));
+  Result<LoadedEngine> engine = LoadEngine(console, model_);
+  if (!engine.ok() && engine.status().message().starts_with("--ctx-size"))
+    return engine.status().Annotate("--contexts and -n");
+  TIDAL_ASSIGN_OR_RETURN(const LoadedEngine loaded, std::move(engine));
   for (size_t i = 0; i < loaded.plans.size(); ++i)
     settings_.plans.push_back({model_.engine.plans[i].text(), loaded.plans[i]});
   const InterruptScope interrupt;

@@ -214,7 +214,9 @@ Result<LoadedEngine> EvalTaskCommand::Load(const Console& console,
       engine.ctx_size = std::max(engine.ctx_size, prompt.length);
   const EvalNeeds needs = TaskNeeds(engine.ctx_size, engine.plans.size());
   engine.cache_tokens = needs.cache_tokens;
-  return LoadEngine(console, model_, needs.sequences);
+  Result<LoadedEngine> loaded = LoadEngine(console, model_, needs.sequences);
+  if (loaded.ok() || !loaded.status().message().starts_with("--ctx-size")) return loaded;
+  return loaded.status().Annotate(options_.prompts.empty() ? "--lengths" : options_.prompts);
 }
 
 // Depth by depth within a case, since its prompts begin alike.

@@ -1,6 +1,7 @@
 #include "cli/eval_task_report.h"
 
 #include <algorithm>
+#include <cmath>
 #include <fmt/format.h>
 
 #include "cli/report.h"
@@ -73,9 +74,10 @@ std::string Row(const TaskResult& result, const TaskCell& cell, int plan_width) 
       100.0 * cell.right / cell.cases, 100 * cell.interval.low, 100 * cell.interval.high);
   if (cell.plan > 0) {
     const Estimate& difference = cell.paired.difference;
-    row += fmt::format("  {:>5} {:>5} {:>7.3f}  {:>6.1f} [{:>6.1f}, {:>6.1f}]",
-                       cell.paired.only_first, cell.paired.only_this, cell.paired.p_value,
-                       100 * difference.value, 100 * difference.low, 100 * difference.high);
+    row += fmt::format("  {:>5} {:>5} {:>7.3f}  {:>6.1f}", cell.paired.only_first,
+                       cell.paired.only_this, cell.paired.p_value, 100 * difference.value);
+    if (!std::isnan(difference.low))  // one case has no interval
+      row += fmt::format(" [{:>6.1f}, {:>6.1f}]", 100 * difference.low, 100 * difference.high);
   }
   return row + "\n";
 }

@@ -2,15 +2,19 @@
 #include <cstdlib>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <limits>
+#include <optional>
 
 #include <nlohmann/json.hpp>
 
 #include "cli/cli_test_util.h"
+#include "cli/eval_task_report.h"
 
 namespace tidal {
 namespace {
 
 using Json = nlohmann::ordered_json;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 
 CliResult EvalTask(std::vector<std::string> args) {
@@ -48,11 +52,23 @@ void ExpectFailure(const std::vector<std::string>& args, const std::string& mess
 TEST(EvalTask, SaysWhatIsWrongWithFilesAndLengths) {
   const TestFolder folder;
   ExpectFailure({"passkey", "--lengths", "40"}, "task passkey at a length of 40 tokens");
-  ExpectFailure({"passkey", "--lengths", "1000000"}, "was trained with a context of");
+  ExpectFailure({"passkey", "--lengths", "1000000"}, "--lengths: --ctx-size is 1000000");
   ExpectFailure({"cwe", "-f", folder.Write("short", "Too short.")}, "expected at least 20 and 400");
   ExpectFailure({"cwe", "-f", folder.File("none")}, folder.File("none"));
   ExpectFailure({"longbench:" + folder.Write("lb", "{}\n")}, "line 1: the field \"dataset\"");
   ExpectFailure({"--prompts", folder.Write("p", "{\n")}, "line 1: expected a JSON object");
+}
+
+TEST(EvalTask, TheTableLeavesOutAnIntervalThatOneCaseHasNot) {
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  TaskResult result;
+  result.plans = {"full", "tidal"};
+  result.question = "prefill";
+  result.totals.push_back(
+      {"vt", 1024, std::nullopt, 1, 1, 0.5, 0, {0, 0.8}, {0, 1, 0, 0, 1, {-0.5, kNan, kNan}}, 900});
+  EXPECT_THAT(TaskResultTable("m.gguf", result), EndsWith(" -50.0\n"));
+  result.totals[0].paired.difference = {-0.5, -1, 0};
+  EXPECT_THAT(TaskResultTable("m.gguf", result), EndsWith(" -50.0 [-100.0,    0.0]\n"));
 }
 
 class EvalTaskModel : public testing::Test {
@@ -167,6 +183,9 @@ TEST(EvalSpeed, TellsBytesOfAStep) {
       RunTidal({"eval", "speed", "-m", TinyModel(), "--contexts", "64", "-c", "32"});
   EXPECT_EQ(wrong.code, 2);
   EXPECT_THAT(wrong.err, HasSubstr("--ctx-size is 32, but --contexts and -n need"));
+  const CliResult too_long = RunTidal({"eval", "speed", "-m", TinyModel(), "--contexts", "600"});
+  EXPECT_EQ(too_long.code, 1);
+  EXPECT_THAT(too_long.err, HasSubstr("--contexts and -n: --ctx-size is 63"));
 }
 
 }  // namespace

@@ -154,7 +154,7 @@ std::string BudgetChart(const Json& run, MethodColors* colors) {
   return SvgChart(chart);
 }
 
-std::string MassChart(const Json& run) {
+std::string MassChart(const Json& run, MethodColors* colors) {
   Chart chart;
   chart.title = "Selected mass per layer";
   chart.note =
@@ -163,7 +163,7 @@ std::string MassChart(const Json& run) {
   chart.x = {"layer", AxisScale::kLinear};
   chart.y = {"selected mass", AxisScale::kLinear};
   for (const Json* plan : SmallestOfMethods(run)) {
-    ChartSeries series{.name = Text(*plan, "plan"), .color = static_cast<int>(chart.series.size())};
+    ChartSeries series{.name = Text(*plan, "plan"), .color = colors->ColorOf(MethodOf(*plan))};
     const Json& mass = Array(*plan, "layer_mass");
     for (size_t layer = 0; layer < mass.size(); ++layer) {
       if (!mass[layer].is_number()) continue;
@@ -177,7 +177,7 @@ std::string MassChart(const Json& run) {
   return SvgChart(chart);
 }
 
-std::string GuardChart(const Json& run) {
+std::string GuardChart(const Json& run, MethodColors* colors) {
   Chart chart;
   chart.title = "Does selected mass tell bad tokens?";
   chart.note =
@@ -189,7 +189,7 @@ std::string GuardChart(const Json& run) {
     const Json& guard = At(*plan, "guard");
     ChartSeries series{.name = fmt::format("{} (area {})", Text(*plan, "plan"),
                                            ShortFigure(Number(guard, "auc"), 2)),
-                       .color = static_cast<int>(chart.series.size()),
+                       .color = colors->ColorOf(MethodOf(*plan)),
                        .dotted = false};
     for (const Json& point : Array(guard, "points"))
       if (point.is_array() && point.size() == 3 && point[1].is_number() && point[2].is_number())
@@ -227,18 +227,18 @@ std::string FreeRunChart(const Json& run) {
   return SvgChart(chart);
 }
 
-std::string SpeedChart(const std::vector<const Json*>& runs) {
+std::string SpeedChart(const std::vector<const Json*>& runs, MethodColors* colors) {
   Chart chart;
   chart.title = "Speed against context";
   chart.note = "Of each method the smallest budget.";
   chart.x = {"tokens in the cache", AxisScale::kLog2};
   chart.y = {"decoded tokens per second", AxisScale::kLinear};
-  MethodColors colors;
   for (const Json* run : runs) {
-    AddSpeedPoint("full", colors.ColorOf("full"), At(*run, "full_speed"), &chart);
+    AddSpeedPoint("full", colors->ColorOf("full"), At(*run, "full_speed"), &chart);
     for (const Json* plan : SmallestOfMethods(*run)) {
       const std::string name = Text(*plan, "plan");
-      if (name != "full") AddSpeedPoint(name, colors.ColorOf(name), At(*plan, "speed"), &chart);
+      if (name != "full")
+        AddSpeedPoint(name, colors->ColorOf(MethodOf(*plan)), At(*plan, "speed"), &chart);
     }
   }
   return SvgChart(chart);

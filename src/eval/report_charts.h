@@ -25,12 +25,12 @@ std::string MethodOf(const Json& plan);
 // Of one run of losses.
 std::string FrontChart(const Json& run, MethodColors* colors);
 std::string BudgetChart(const Json& run, MethodColors* colors);
-std::string MassChart(const Json& run);
-std::string GuardChart(const Json& run);
+std::string MassChart(const Json& run, MethodColors* colors);
+std::string GuardChart(const Json& run, MethodColors* colors);
 // Of one free run.
 std::string FreeRunChart(const Json& run);
 // Of all runs of losses with one model.
-std::string SpeedChart(const std::vector<const Json*>& runs);
+std::string SpeedChart(const std::vector<const Json*>& runs, MethodColors* colors);
 // Of one run of tasks: one grid per task and plan.
 std::string NeedleGrids(const Json& run);
 

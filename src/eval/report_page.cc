@@ -27,6 +27,11 @@ std::string EstimateCell(const Estimate& estimate, double unit = 1) {
 // A count.
 std::string Whole(double value) { return std::isnan(value) ? "–" : fmt::format("{:.0f}", value); }
 
+// "1 window", "3 windows".
+std::string Counted(size_t count, const char* noun) {
+  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
+
 class Table {
  public:
   explicit Table(const std::vector<std::string>& titles) {
@@ -137,15 +142,16 @@ std::string Charts(const std::string& figures) {
 
 std::string LossSection(const Json& run, MethodColors* colors) {
   const auto count = [&](const char* key) { return Whole(Number(run, key)); };
+  const size_t documents = Array(run, "documents").size();
   std::string html = fmt::format("<h2>{}: loss at {} tokens</h2>\n", EscapeHtml(Text(run, "model")),
                                  count("prefill"));
   html += fmt::format(
-      "<p>{} windows of {} documents; each was prefilled in full, then {} tokens were decoded with "
-      "the text given. Full attention: {} nats per token. Intervals are 95 %, by document.</p>\n",
-      Array(run, "windows").size(), Array(run, "documents").size(), count("decode"),
-      EstimateCell(EstimateAt(run, "full_nats")));
-  html +=
-      Charts(FrontChart(run, colors) + BudgetChart(run, colors) + MassChart(run) + GuardChart(run));
+      "<p>{} of {}; each was prefilled in full, then {} tokens were decoded with the text given. "
+      "Full attention: {} nats per token. Intervals are 95 %, by {}.</p>\n",
+      Counted(Array(run, "windows").size(), "window"), Counted(documents, "text"), count("decode"),
+      EstimateCell(EstimateAt(run, "full_nats")), documents == 1 ? "window" : "text");
+  html += Charts(FrontChart(run, colors) + BudgetChart(run, colors) + MassChart(run, colors) +
+                 GuardChart(run, colors));
   return html + LossTable(run) + Origin(run);
 }
 
@@ -153,10 +159,10 @@ std::string FreeRunSection(const Json& run) {
   std::string html = fmt::format("<h2>{}: text of its own after {} tokens</h2>\n",
                                  EscapeHtml(Text(run, "model")), Whole(Number(run, "prefill")));
   html += fmt::format(
-      "<p>After each of {} windows each plan generated up to {} tokens (temperature {}), and full "
+      "<p>After each of {} each plan generated up to {} tokens (temperature {}), and full "
       "attention read them. Repeated: the share of sequences of 8 tokens that occurred before. "
       "Intervals are 95 %, by window.</p>\n",
-      Array(run, "windows").size(), Whole(Number(run, "generate")),
+      Counted(Array(run, "windows").size(), "window"), Whole(Number(run, "generate")),
       ShortFigure(Number(run, "temperature")));
   return html + Charts(FreeRunChart(run)) + FreeRunTable(run) + Origin(run);
 }
@@ -178,7 +184,7 @@ std::string Section(const Json& run, MethodColors* colors) {
 }
 
 // One chart per model, over its runs at several contexts.
-std::string SpeedSections(const Json& runs) {
+std::string SpeedSections(const Json& runs, MethodColors* colors) {
   std::vector<std::pair<std::string, std::vector<const Json*>>> models;
   for (const Json& run : runs) {
     if (Text(run, "kind") != "loss") continue;
@@ -190,7 +196,7 @@ std::string SpeedSections(const Json& runs) {
   }
   std::string html;
   for (const auto& [hash, of_model] : models) {
-    const std::string chart = SpeedChart(of_model);
+    const std::string chart = SpeedChart(of_model, colors);
     if (chart.empty()) continue;
     html += fmt::format("<h2>{}: speed</h2>\n", EscapeHtml(Text(*of_model[0], "model")));
     html += Charts(chart);
@@ -204,7 +210,7 @@ std::string ReportPage(const Json& runs) {
   MethodColors colors;
   std::string body;
   for (const Json& run : runs) body += Section(run, &colors);
-  body += SpeedSections(runs);
+  body += SpeedSections(runs, &colors);
   return fmt::format(
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
       "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">"

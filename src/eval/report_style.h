@@ -31,10 +31,10 @@ svg text{fill:var(--ink)}svg .tick{fill:var(--soft)}svg .axis{fill:var(--soft)}
 .legend li{overflow-wrap:anywhere}.legend i{display:inline-block;width:18px;margin-right:6px;vertical-align:middle;border-top:3px solid var(--c)}
 .legend .dashed i{border-top-style:dashed}
 .table{overflow-x:auto;margin:12px 0}table{border-collapse:collapse;font-size:.86rem;font-variant-numeric:tabular-nums;min-width:100%}
-th,td{padding:5px 10px;text-align:right;border-bottom:1px solid var(--grid);white-space:nowrap}
-th{color:var(--soft);font-weight:600}th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:var(--ground)}
+th,td{padding:5px 10px;text-align:right;border-bottom:1px solid var(--grid);white-space:nowrap;vertical-align:top}
+th{color:var(--soft);font-weight:600;white-space:normal;vertical-align:bottom}th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:var(--ground)}
 td:first-child{min-width:min(16rem,46vw);max-width:46vw;white-space:normal;overflow-wrap:anywhere}
-td small{color:var(--soft)}
+td small{display:block;color:var(--soft)}
 @media print{figure{break-inside:avoid}}
 )";
 

@@ -1,6 +1,7 @@
 #include "eval/report.h"
 
 #include <cmath>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <limits>
@@ -196,6 +197,37 @@ TEST(Report, TextsAreEscaped) {
   const std::string windows = FileNamed(report, "windows.csv");
   EXPECT_THAT(windows, HasSubstr("\"'=cmd()\nx\""));
   EXPECT_THAT(windows, HasSubstr("\"b,\"\"c\"\".txt\""));
+}
+
+// "tidal" is the second method of the run and the first one with a guard.
+TEST(Report, AMethodHasOneColourInAllPicturesOfThePage) {
+  LossResult losses = Losses();
+  losses.plans = {LossOf("streaming:budget=512", 512, 0.08), LossOf("tidal:budget=256", 256, 0.05)};
+  losses.plans[0].guard.reset();
+  losses.plans[1].layer_mass = {{1.8, 2}};
+  Report report;
+  report.Add(SomeRun("tidal eval loss"), RequestOf(4096), losses);
+  const std::string page = FileNamed(report, "report.html");
+  for (const char* name : {"tidal", "tidal:budget=256", "tidal:budget=256 (area 0.75)"})
+    EXPECT_THAT(page, HasSubstr(fmt::format(R"(<li class="c1"><i></i>{}</li>)", name)));
+  EXPECT_THAT(page, HasSubstr(R"(<li class="c2"><i></i>full</li>)"));
+}
+
+TEST(Report, ThePageSaysWhatIntervalsAreOver) {
+  const auto page_of = [](const LossResult& losses) {
+    Report report;
+    report.Add(SomeRun("tidal eval loss"), RequestOf(4096), losses);
+    return FileNamed(report, "report.html");
+  };
+  LossResult losses = Losses();
+  std::string page = page_of(losses);
+  EXPECT_THAT(page, HasSubstr("2 windows of 2 texts;"));
+  EXPECT_THAT(page, HasSubstr("Intervals are 95 %, by text."));
+  losses.documents.pop_back();
+  losses.windows[1].document = 0;
+  page = page_of(losses);
+  EXPECT_THAT(page, HasSubstr("2 windows of 1 text;"));
+  EXPECT_THAT(page, HasSubstr("Intervals are 95 %, by window."));
 }
 
 TEST(Report, ThePageNeedsNothingFromOutside) {
