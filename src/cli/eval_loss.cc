@@ -225,8 +225,8 @@ int EvalLossCommand::TellStopped(const Console& console, size_t finished, int co
 
 Result<int> EvalLossCommand::RunFreeRun(const Console& console, const LoadedEngine& loaded) const {
   const FreeRunRequest request = FreeRun();
-  TIDAL_ASSIGN_OR_RETURN(ReportedRun report, ReportedRun::Open(report_folder_));
   Progress progress(console);
+  TIDAL_ASSIGN_OR_RETURN(ReportedRun report, ReportedRun::Open(report_folder_));
   TIDAL_ASSIGN_OR_RETURN(const FreeRunResult result,
                          MeasureFreeRun(loaded.engine.get(), request, progress.hooks()));
   progress.Clear();
@@ -242,8 +242,8 @@ Result<int> EvalLossCommand::RunFreeRun(const Console& console, const LoadedEngi
 }
 
 Result<int> EvalLossCommand::RunLoss(const Console& console, const LoadedEngine& loaded) const {
-  TIDAL_ASSIGN_OR_RETURN(ReportedRun report, ReportedRun::Open(report_folder_));
   Progress progress(console);
+  TIDAL_ASSIGN_OR_RETURN(ReportedRun report, ReportedRun::Open(report_folder_));
   TIDAL_ASSIGN_OR_RETURN(const LossResult result,
                          MeasureLoss(loaded.engine.get(), request_, progress.hooks()));
   progress.Clear();

@@ -132,6 +132,22 @@ TEST(Process, CtrlCMakesJsonWhole) {
   EXPECT_EQ(folder.NumEntries(), 1u);
 }
 
+TEST(Process, AnEvaluationThatIsStoppedSaysHowMuchOfItCounts) {
+  const TestFolder folder;
+  std::string text;
+  for (int i = 0; i < 40'000; ++i) text += "the ring ";
+  const std::string report = folder.File("report");  // there as soon as the work begins
+  Process process({"eval", "loss", "-m", EndlessModel(), "-f", folder.Write("text.txt", text),
+                   "--prefill", "100", "--decode", "30000", "--windows", "2", "--report", report});
+  for (int i = 0; i < 1000 && !std::filesystem::exists(report); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  process.Signal(SIGINT);
+  EXPECT_EQ(process.ReadRest(), "");
+  EXPECT_EQ(process.Wait(), 130);
+  EXPECT_EQ(process.err(),
+            "tidal: info: stopped; 0 of 2 windows were finished: there is nothing to report\n");
+}
+
 TEST(Process, TerminationIsAnInterruptToo) {
   Process process(Endless());
   process.ReadSome();

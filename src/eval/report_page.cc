@@ -133,7 +133,8 @@ std::string Origin(const Json& run) {
       EscapeHtml(Text(machine, "isa")), Whole(Number(machine, "threads")),
       EscapeHtml(Text(machine, "cache")), EscapeHtml(Text(run, "started")),
       ShortFigure(Number(run, "seconds")),
-      At(run, "interrupted") == true ? "; <strong>stopped early: what was finished</strong>" : "");
+      At(run, "interrupted") == true ? "; <strong>stopped early, so only what was finished</strong>"
+                                     : "");
 }
 
 std::string Charts(const std::string& figures) {

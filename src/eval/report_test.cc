@@ -230,6 +230,15 @@ TEST(Report, ThePageSaysWhatIntervalsAreOver) {
   EXPECT_THAT(page, HasSubstr("Intervals are 95 %, by window."));
 }
 
+TEST(SvgHeatMap, AGridOfOneRowLeavesRoomForTheTitleOfRows) {
+  HeatMap map{.title = "t", .row_title = "depth, %", .rows = {"0"}, .columns = {"1K"}};
+  map.values = {{1.0}};
+  EXPECT_THAT(SvgHeatMap(map), HasSubstr(R"(viewBox="0 -17 460 85")")) << "30 above and below 13";
+  map.rows = {"0", "50", "100"};
+  map.values = {{1.0}, {1.0}, {0.0}};
+  EXPECT_THAT(SvgHeatMap(map), HasSubstr(R"(viewBox="0 0 460 120")"));
+}
+
 TEST(Report, ThePageNeedsNothingFromOutside) {
   Report report;
   LossResult losses = Losses();

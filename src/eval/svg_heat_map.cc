@@ -13,6 +13,8 @@ constexpr double kCellHeight = 26;
 constexpr double kMaxCellWidth = 80;
 constexpr double kWidth = 460;
 constexpr double kBelow = 42;  // labels of the columns and their title
+// The title of the rows, upright, has so much room to each side of its middle.
+constexpr double kHalfRowTitle = 30;
 // The text on a cell turns light where its ground is dark enough.
 constexpr double kDarkShare = 0.55;
 
@@ -34,6 +36,7 @@ std::string SvgHeatMap(const HeatMap& map) {
   const double cell_width =
       std::min((kWidth - kLeft - 4) / static_cast<double>(map.columns.size()), kMaxCellWidth);
   const double bottom = kCellHeight * static_cast<double>(map.rows.size());
+  const double top = std::min(bottom / 2 - kHalfRowTitle, 0.0);  // below 0: a grid of a row or two
   std::string svg;
   for (size_t row = 0; row < map.rows.size(); ++row) {
     const double y = kCellHeight * static_cast<double>(row);
@@ -54,8 +57,8 @@ std::string SvgHeatMap(const HeatMap& map) {
       R"-(<text class="axis" transform="translate(13 {:.1f}) rotate(-90)" text-anchor="middle">{}</text>)-",
       bottom / 2, EscapeHtml(map.row_title));
   return fmt::format(
-      R"(<figure><figcaption>{0}</figcaption><svg viewBox="0 0 {1} {2}" role="img" aria-label="{0}">{3}</svg></figure>)",
-      EscapeHtml(map.title), kWidth, bottom + kBelow, svg);
+      R"(<figure><figcaption>{0}</figcaption><svg viewBox="0 {1} {2} {3}" role="img" aria-label="{0}">{4}</svg></figure>)",
+      EscapeHtml(map.title), top, kWidth, bottom + kBelow - top, svg);
 }
 
 }  // namespace tidal
