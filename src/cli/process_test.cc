@@ -139,7 +139,7 @@ TEST(Process, AnEvaluationThatIsStoppedSaysHowMuchOfItCounts) {
   const std::string report = folder.File("report");  // there as soon as the work begins
   Process process({"eval", "loss", "-m", EndlessModel(), "-f", folder.Write("text.txt", text),
                    "--prefill", "100", "--decode", "30000", "--windows", "2", "--report", report});
-  for (int i = 0; i < 1000 && !std::filesystem::exists(report); ++i)
+  for (int i = 0; i < 6000 && !std::filesystem::exists(report); ++i)
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   process.Signal(SIGINT);
   EXPECT_EQ(process.ReadRest(), "");
