@@ -26,7 +26,11 @@ function(tidal_test NAME)
   target_link_libraries(${NAME} PRIVATE tidal_flags ${ARG_DEPS} GTest::gtest GTest::gmock GTest::gtest_main)
   target_compile_definitions(${NAME} PRIVATE TIDAL_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   add_test(NAME ${NAME} COMMAND ${NAME})
-  set_tests_properties(${NAME} PROPERTIES TIMEOUT 600)
+  set(seconds 600)
+  if(CMAKE_CROSSCOMPILING OR TIDAL_SANITIZE)  # under an emulator, or several times as slow
+    set(seconds 1800)
+  endif()
+  set_tests_properties(${NAME} PROPERTIES TIMEOUT ${seconds})
 endfunction()
 
 function(tidal_library NAME)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Builds Tidal and runs every check: the static ones, all unit and end-to-end tests, and those that read hostile input or
-# share memory between threads once more under sanitizers. The last line counts the tests.
-# usage: scripts/test.sh [--quick]     (--quick leaves out the sanitizers)
+# Builds Tidal and runs every check: the static ones, all unit and end-to-end tests, those that read hostile input or
+# share memory between threads once more under sanitizers, and those of the engine once more for 64-bit ARM, emulated. The
+# last line counts the tests.
+# usage: scripts/test.sh [--quick]     (--quick leaves out the sanitizers and 64-bit ARM)
 # shellcheck disable=SC2317  # step calls the functions by name
 set -uo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -15,7 +16,7 @@ quick=false
 case ${1:-} in
   '') ;;
   --quick) quick=true ;;
-  -h | --help) sed -n '2,4s/^# //p' "$0"; exit 0 ;;
+  -h | --help) sed -n '2,5s/^# //p' "$0"; exit 0 ;;
   *) die "unknown argument $1, expected --quick or nothing" 2 ;;
 esac
 
@@ -103,6 +104,7 @@ main() {  # a function, so that all of the script is read before a checkout can 
   if ! $quick; then
     step "address and undefined behaviour sanitizers" sanitized_tests asan "${asan_tests[@]}"
     step "thread sanitizer" sanitized_tests tsan "${tsan_tests[@]}"
+    step "64-bit ARM" "$root/scripts/test_aarch64.sh" "$results/aarch64"
   fi
   finish
 }
