@@ -60,6 +60,10 @@ def said_of_presets(run):
     return [said + (f" {listed(smaller)} read less than any `tidal` plan here." if smaller else "")]
 
 
+def by_quarter(kl_along):
+    return " ".join(reports.figure(kl, 2) for kl in kl_along or []) or "–"
+
+
 def loss_section(run):
     rows = []
     full_bytes = reports.cache_bytes(run.get("full_speed"))
@@ -67,11 +71,11 @@ def loss_section(run):
         speed = plan.get("speed") or {}
         cache_bytes = reports.cache_bytes(speed)
         share = None if not full_bytes or cache_bytes is None else 100 * cache_bytes / full_bytes
-        rows.append([f"`{plan.get('plan')}`", reports.interval(plan.get("kl")), reports.interval(plan.get("kl_p99")),
+        rows.append([f"`{plan.get('plan')}`", reports.interval(plan.get("kl")), reports.interval(plan.get("kl_p99")), by_quarter(plan.get("kl_along")),
                      reports.interval(plan.get("extra_nats")), reports.interval(plan.get("agreement"), 100),
                      reports.figure(None if cache_bytes is None else cache_bytes / MEGABYTE), reports.figure(share),
                      reports.figure(speed.get("tokens_per_s"))])
-    titles = ["plan", "KL, nats", "KL, 99th percentile", "extra nats", "same top token, %", "MB of cache read per step",
+    titles = ["plan", "KL, nats", "KL, 99th percentile", "KL by quarter of the text", "extra nats", "same top token, %", "MB of cache read per step",
               "% of full", "tokens/s"]
     tokens = max((plan.get("tokens") or 0 for plan in run.get("plans", [])), default=0)
     return "\n\n".join([

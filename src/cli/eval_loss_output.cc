@@ -42,6 +42,7 @@ Json PlanJsonOf(const PlanLoss& plan) {
                {"tokens", summary.tokens},
                {"kl", EstimateJson(summary.kl)},
                {"kl_p99", EstimateJson(summary.kl_p99)},
+               {"kl_along", summary.kl_along},
                {"extra_nats", EstimateJson(summary.extra_nats)},
                {"agreement", EstimateJson(summary.agreement)},
                {"kl_over_first", EstimateJson(summary.kl_over_first)}};

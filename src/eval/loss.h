@@ -55,11 +55,16 @@ struct PlanWindow {
   std::optional<int32_t> same_text;
 };
 
+// Parts of a window's decoded tokens that the loss is told of one by one: the keys and values of
+// sparsely decoded rows are not those of full attention, so that later rows may lose more.
+inline constexpr int32_t kLossParts = 4;
+
 // Means are over decoded tokens, intervals by bootstrap (statistics.h).
 struct LossSummary {
   int64_t tokens = 0;
   Estimate kl;
   Estimate kl_p99;
+  std::vector<double> kl_along;  // [kLossParts]; NaN for a part without a token
   Estimate extra_nats;
   Estimate agreement;  // share of tokens
   std::optional<Estimate> same_text;

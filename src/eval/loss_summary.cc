@@ -84,6 +84,21 @@ Sum SumOver(const PlanWindow& window, const Value& value) {
 
 double KlOf(const TokenLoss& token) { return static_cast<double>(token.kl); }
 
+std::vector<double> KlAlong(const PlanLoss& plan) {
+  std::vector<Sum> parts(kLossParts);
+  for (const PlanWindow& window : plan.windows) {
+    for (size_t row = 0; row < window.tokens.size(); ++row) {
+      Sum& part = parts[row * kLossParts / window.tokens.size()];
+      part.sum += KlOf(window.tokens[row]);
+      ++part.count;
+    }
+  }
+  std::vector<double> means;
+  for (const Sum& part : parts)
+    means.push_back(part.count == 0 ? std::nan("") : part.sum / part.count);
+  return means;
+}
+
 LossSummary SummaryOf(const PlanLoss& plan, const PlanLoss& first, const Means& means) {
   LossSummary summary;
   for (const PlanWindow& window : plan.windows)
@@ -93,6 +108,7 @@ LossSummary SummaryOf(const PlanLoss& plan, const PlanLoss& first, const Means& 
   summary.kl_p99 = means.QuantileOf(0.99, [&plan](size_t i, std::vector<double>* values) {
     for (const TokenLoss& token : plan.windows[i].tokens) values->push_back(KlOf(token));
   });
+  summary.kl_along = KlAlong(plan);
   summary.extra_nats = means.Of([&plan](size_t i) {
     return SumOver(plan.windows[i],
                    [](const TokenLoss& t) { return static_cast<double>(t.extra_nats); });

@@ -123,6 +123,12 @@ TEST_F(Losses, SummariesAreMeansOverTokens) {
     EXPECT_NEAR(plan.summary.kl.value, kl, 1e-12);
     EXPECT_LE(plan.summary.kl.low, plan.summary.kl.value);
     EXPECT_GE(plan.summary.kl.high, plan.summary.kl.value);
+    // 20 tokens a window: the last quarter is 15 to 19.
+    double last = 0;
+    for (const PlanWindow& window : plan.windows)
+      for (size_t row = 15; row < 20; ++row) last += static_cast<double>(window.tokens.at(row).kl);
+    ASSERT_EQ(plan.summary.kl_along.size(), static_cast<size_t>(kLossParts));
+    EXPECT_NEAR(plan.summary.kl_along[3], last / 20, 1e-12);
     EXPECT_NEAR(plan.summary.kl_over_first.value,
                 plan.summary.kl.value - result.plans[0].summary.kl.value, 1e-12);
     ASSERT_TRUE(plan.summary.same_text);

@@ -102,6 +102,7 @@ Json PlanLossJson(const PlanLoss& loss, int32_t context) {
   json["tokens"] = summary.tokens;
   json["kl"] = EstimateJson(summary.kl);
   json["kl_p99"] = EstimateJson(summary.kl_p99);
+  json["kl_along"] = summary.kl_along;
   json["extra_nats"] = EstimateJson(summary.extra_nats);
   json["agreement"] = EstimateJson(summary.agreement);
   json["kl_over_first"] = EstimateJson(summary.kl_over_first);
