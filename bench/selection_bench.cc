@@ -6,8 +6,8 @@
 //   build/bench/selection_bench --benchmark_filter='gather/.*/f16'
 //
 // Counters: scan_us, merge_us and top_k_us are the parts of a choice; GB/s are 1e9 bytes of index,
-// keys or K and V rows (each once) per second of wall time. Layers rotate over kRotatedBytes, far
-// more than the last cache holds; compare with matmul_bench's `read`.
+// keys or K and V rows (each once) per second of wall time. Layers rotate over kRotatedBytes,
+// several times what the last cache of a large server holds; compare with matmul_bench's `read`.
 #include <algorithm>
 #include <benchmark/benchmark.h>
 #include <cmath>
@@ -24,7 +24,7 @@
 namespace tidal {
 namespace {
 
-constexpr int64_t kRotatedBytes = int64_t{256} << 20;
+constexpr int64_t kRotatedBytes = int64_t{1} << 30;
 
 struct Shape {
   int32_t num_heads;

@@ -8,8 +8,8 @@ what it was chosen by stays in the folder, for a calibration with another target
 usage: tools/run_results.py MODEL.gguf DIR [--tidal FILE] [--device cuda] [--threads N] [--only NAME[,NAME...]]
                             [--context N[,N...]] [--limit SECONDS] [--print]
 
-Names, in their order: calibrate, long-every, long-calibrated, presets, calibrated, needles, keys, layers, free. --context leaves out other contexts. --limit
-ends a measurement after so long; what it finished by then counts.
+Names, in their order: calibrate, long-every, long-calibrated, presets, calibrated, needles, keys, layers, free. --context leaves out other contexts.
+--limit ends a measurement after so long; what it finished by then counts.
 """
 
 import argparse
@@ -37,7 +37,7 @@ MODELS = {
     "qwen2.5-coder-1.5b": {"contexts": (8192, 16384, 30720), "calibrate": (16384, "--max-scan", "4%"), "layers": 28,
                            "select": (0, 1, 2, 15, 17, 20, 22)},
 }
-LONG_DECODE = 420  # of two windows of each of the twelve documents: 10,080 tokens
+LONG_WINDOWS, LONG_DECODE = 4, 256  # of each of the twelve documents: 12,288 tokens
 NAMES = ("calibrate", "long-every", "long-calibrated", "presets", "calibrated", "needles", "keys", "layers", "free")
 # A GPU is busy with many rows only.
 GPU_PREFILL = ("-b", "2048", "-ub", "2048")
@@ -99,11 +99,18 @@ class Measurements:
         more = ("--decode", "32", *GPU_PREFILL) if self.is_gpu else ()
         return ["calibrate", *texts, "--prefill", str(context), *target, "--no-speed", *more]
 
-    def long_every(self, context):
-        return self.loss(self.files, context, LONG_DECODE, ["tidal:budget=512:select=all", "tidal:budget=1024:select=all"], "--windows", "2")
+    def long(self, context, plans):
+        return self.loss(self.files, context, LONG_DECODE, plans, "--windows", str(LONG_WINDOWS))
 
+    def long_every(self, context):
+        return self.long(context, [f"tidal:budget={budget}:select=all{more}"
+                                   for budget in (512, 1024) for more in ("", ":scope=kv", ":correct=64")])
+
+    # By themselves: a cache has one index, of the most bits that any plan beside it asks for.
     def long_calibrated(self, context):
-        return self.loss(self.files, context, LONG_DECODE, ["tidal:budget=1024", "tidal:budget=2048"], "--windows", "2")
+        scorer = calibrated_scorer(self.path)
+        return self.long(context, ["tidal:budget=1024", "tidal:budget=2048",
+                                   *(f"tidal:budget={budget}:select=all:scorer={scorer}" for budget in (512, 1024))])
 
     def presets(self, context):
         return self.loss(self.files, context, 64 if context < 16384 else 48, presets(), windows=4)
