@@ -103,8 +103,8 @@ class Measurements:
         return self.loss(self.files, context, LONG_DECODE, plans, "--windows", str(LONG_WINDOWS))
 
     def long_every(self, context):
-        return self.long(context, [f"tidal:budget={budget}:select=all{more}"
-                                   for budget in (512, 1024) for more in ("", ":scope=kv", ":correct=64")])
+        plans = [f"tidal:budget={budget}:select=all{more}" for budget in (512, 1024) for more in ("", ":scope=kv", ":correct=64")]
+        return self.long(context, [*plans, "tidal:budget=2048:select=all"])
 
     # By themselves: a cache has one index, of the most bits that any plan beside it asks for.
     def long_calibrated(self, context):
