@@ -225,6 +225,16 @@ class Reports(unittest.TestCase):
         self.assertIn("| `tidal:budget=512` | 0.100 (0.0500 to 0.150) | – |", result.stdout)
         self.assertIn("| `tidal` | niah_single_1 | 4096 | 20 | 60.0 |", result.stdout)
 
+    def test_the_texts_of_a_whole_folder_are_named_at_once(self):
+        names = [f"-f data/eval/test/{file.name}" for file in sorted((TOOLS.parent / "data/eval/test").glob("*.txt"))]
+        for given, shown in ((names, "tidal eval loss $(printf -- '-f %s ' data/eval/test/*.txt) -m x"),
+                             (names[1:], f"tidal eval loss {' '.join(names[1:])} -m x")):
+            run = loss_run([0.1] * 6, command=f"tidal eval loss {' '.join(given)} -m x")
+            run["plans"][0]["kl_along"] = [0.125, 0.25, None, 0.5]
+            result = self.run_tool("make_results.py", [run])
+            self.assertIn(f"```bash\n{shown}\n```", result.stdout, result.stderr)
+            self.assertIn("| 0.12 0.25 – 0.50 |", result.stdout)
+
     def test_tables_say_which_presets_read_less_for_their_loss(self):
         def plan(preset, kl, size):
             speed = {"scan_bytes": 0, "gather_bytes": size, "full_bytes": 0}

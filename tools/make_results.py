@@ -9,12 +9,24 @@ of the machine that measured as it is called here, in the commands.
 
 import argparse
 import pathlib
+import re
 import sys
 
 import reports
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 MEGABYTE = 1e6
 TABLES_BEGIN = "<!-- The tables below are written by tools/make_results.py. -->"
+
+
+def shortened(command):
+    """The command with the texts of a whole folder named at once."""
+    def texts(match):
+        files = match.group().split()[1::2]
+        folder = files[0].rpartition("/")[0]
+        every = [f"{folder}/{file.name}" for file in sorted((ROOT / folder).glob("*.txt"))]
+        return f"$(printf -- '-f %s ' {folder}/*.txt)" if len(files) > 1 and files == every else match.group()
+    return re.sub(r"-f \S+\.txt(?: -f \S+\.txt)*", texts, command)
 
 
 def origin(run):
@@ -28,7 +40,7 @@ def origin(run):
         facts.append(f"{machine.get('cpu')} ({machine.get('isa')}, {machine.get('threads')} threads), cache {machine.get('cache')}")
     facts.append(f"{run.get('started')}, {reports.figure(run.get('seconds'))} s")
     stopped = " The run was stopped early: the figures are of what was finished." if run.get("interrupted") else ""
-    return f"```bash\n{run.get('command', '')}\n```\n\n{', '.join(facts)}.{stopped}"
+    return f"```bash\n{shortened(run.get('command', ''))}\n```\n\n{', '.join(facts)}.{stopped}"
 
 
 def unmatched(run):
