@@ -24,7 +24,7 @@
 namespace tidal {
 namespace {
 
-constexpr int64_t kRotatedBytes = int64_t{256} << 20;
+constexpr int64_t kRotatedBytes = int64_t{1} << 30;
 
 struct Shape {
   int32_t num_heads;

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/read_bandwidth.h"
 #include "base/thread_pool.h"
 #include "cli/arguments.h"
 #include "cli/bench_report.h"
@@ -15,7 +16,6 @@
 #include "cli/log.h"
 #include "cli/model_options.h"
 #include "cli/output.h"
-#include "cli/read_bandwidth.h"
 #include "cli/report.h"
 #include "engine/engine_device.h"
 #include "model/known_shapes.h"

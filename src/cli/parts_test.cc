@@ -14,7 +14,6 @@
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/progress_bar.h"
-#include "cli/read_bandwidth.h"
 #include "cli/report.h"
 #include "cli/sampling_options.h"
 #include "cli/token_list.h"
@@ -226,15 +225,6 @@ TEST(Bench, MedianAndContext) {
   EXPECT_EQ(NeededCtxSize(settings), 8704);
   settings.prompt_tokens = {0};
   EXPECT_EQ(NeededCtxSize(settings), 8192 + 66);
-}
-
-TEST(ReadBandwidth, IsAPlausibleNumber) {
-  const Result<double> gbps = MeasureReadGbps(int64_t{64} << 20, 2);
-  ASSERT_TRUE(gbps.ok()) << gbps.status().message();
-  EXPECT_GT(*gbps, 0.05);
-  EXPECT_LT(*gbps, 10000);
-  EXPECT_EQ(MeasureReadGbps(int64_t{1} << 60, 1).status().code(), StatusCode::kOutOfMemory);
-  EXPECT_GE(ReadBufferBytes(), 1);
 }
 
 }  // namespace

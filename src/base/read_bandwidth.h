@@ -1,7 +1,7 @@
 // How fast this machine reads memory: the limit of a decode step, which reads every weight and the
 // cache once.
-#ifndef TIDAL_CLI_READ_BANDWIDTH_H_
-#define TIDAL_CLI_READ_BANDWIDTH_H_
+#ifndef TIDAL_BASE_READ_BANDWIDTH_H_
+#define TIDAL_BASE_READ_BANDWIDTH_H_
 
 #include <cstdint>
 
@@ -19,4 +19,4 @@ Result<double> MeasureReadGbps(int64_t bytes, int num_threads);
 
 }  // namespace tidal
 
-#endif  // TIDAL_CLI_READ_BANDWIDTH_H_
+#endif  // TIDAL_BASE_READ_BANDWIDTH_H_

@@ -1,4 +1,4 @@
-#include "cli/read_bandwidth.h"
+#include "base/read_bandwidth.h"
 
 #include <algorithm>
 #include <atomic>
