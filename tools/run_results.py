@@ -103,8 +103,8 @@ class Measurements:
         return self.loss(self.files, context, LONG_DECODE, plans, "--windows", str(LONG_WINDOWS))
 
     def long_every(self, context):
-        plans = [f"tidal:budget={budget}:select=all{more}" for budget in (512, 1024) for more in ("", ":scope=kv", ":correct=64")]
-        return self.long(context, [*plans, "tidal:budget=2048:select=all"])
+        return self.long(context, [f"tidal:budget={budget}:select=all{more}" for budget, more in (
+            (512, ""), (512, ":scope=kv"), (512, ":correct=64"), (1024, ""), (1024, ":scope=kv"), (2048, ""))])
 
     # By themselves: a cache has one index, of the most bits that any plan beside it asks for.
     def long_calibrated(self, context):
