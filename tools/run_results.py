@@ -30,7 +30,7 @@ TASK_TEXT = "austen-emma.txt"
 # By file name: contexts (the 8K of SmolLM2 ends where its context does), where the plan is calibrated and for which target,
 # layers, and a set of layers that chooses well enough to be varied.
 MODELS = {
-    "smollm2-135m": {"contexts": (4096, 8064), "calibrate": (4096, "--max-kl", "0.02"), "layers": 30,
+    "smollm2-135m": {"contexts": (4096, 8064), "calibrate": (8064, "--max-scan", "4%"), "layers": 30,
                      "select": (0, 1, 2, 6, 17, 21)},
     "qwen2.5-coder-0.5b": {"contexts": (8192, 16384), "calibrate": (8192, "--max-scan", "4%"), "layers": 24,
                            "select": (0, 1, 2, 4, 12, 20)},
@@ -96,8 +96,8 @@ class Measurements:
     def calibrate(self):
         context, *target = self.model["calibrate"]
         texts = [part for file in sorted((ROOT / "data/eval/calibration").glob("*.txt")) for part in ("-f", str(file.relative_to(ROOT)))]
-        more = ("--decode", "32", *GPU_PREFILL) if self.is_gpu else ()
-        return ["calibrate", *texts, "--prefill", str(context), *target, "--no-speed", *more]
+        return ["calibrate", *texts, "--prefill", str(context), *target, "--no-speed", "--decode", "32",
+                *(GPU_PREFILL if self.is_gpu else ())]
 
     def long(self, context, plans):
         return self.loss(self.files, context, LONG_DECODE, plans, "--windows", str(LONG_WINDOWS))
