@@ -142,6 +142,8 @@ class Bench {
     params.wanted = kBudget - 68;
     params.scorer = Scorer::kIndex4;
     params.merge = Merge::kMass;
+    params.marks = Allocate<TokenMarks>(max_tokens / 32);
+    params.counted = Allocate<CountedTotals>(1);
     params.counts_bins = 1;
     launch_.step = {OnDevice(std::vector<DeviceSequence>{{.q_len = 1, .kv_len = kv_len}}),
                     OnDevice(ids), OnDevice(std::vector<uint8_t>{kChooses}), 1};
@@ -153,7 +155,6 @@ class Bench {
     launch_.gqa_ratio = model.gqa_ratio;
     launch_.max_tokens = max_tokens;
     launch_.attn_scale = 0.088388f;
-    shape_ = ShapeOfTopK(geometry, max_tokens, 1);
     Check(cudaStreamCreate(&stream_));
   }
   ~Bench() { Check(cudaDeviceReset()); }  // all of the above
@@ -180,8 +181,8 @@ class Bench {
           launch_.index = {index_ + int64_t{layer} * ((kv_len_ + 63) / 64) * page_bytes_,
                            page_bytes_, 4};
           Check(LaunchScan(launch_, geometry_, stream_));
-          if (launches > 1) Check(LaunchMerge(launch_, geometry_, stream_));
-          if (launches > 2) Check(LaunchSelect(launch_, shape_, 1, stream_));
+          if (launches > 1) Check(LaunchMerge(launch_, geometry_, true, stream_));
+          if (launches > 2) Check(LaunchCounted(launch_, geometry_, 1, 1, stream_));
         }
       });
     };
@@ -205,7 +206,6 @@ class Bench {
   uint32_t* bins_ = nullptr;
   DeviceKv kv_;
   ChoiceLaunch launch_;
-  TopKShape shape_;
   cudaStream_t stream_ = nullptr;
 };
 

@@ -26,6 +26,14 @@ __device__ __forceinline__ void AllowNext() {
 #endif
 }
 
+// Gives a kernel multiprocessors with as much shared memory as the kernels around it have: one that
+// has to divide its memory anew first runs empty, and nothing overlaps. Before its launches.
+template <typename... Params>
+cudaError_t PreferSharedMemory(void (*kernel)(Params...)) {
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                              cudaSharedmemCarveoutMaxShared);
+}
+
 // Enqueues kernel<<<grid, block, shared_bytes, stream>>>(args...) as a programmatic dependent of
 // the kernel before it. Fails as cudaLaunchKernelEx does.
 template <typename... Params, typename... Args>

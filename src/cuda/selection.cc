@@ -26,6 +26,12 @@ bool RanksByHead(const AttentionPlan& plan) {
   return plan.merge == Merge::kRank && HasMass(plan.scorer);
 }
 
+// Whether merging counts the values of tokens in bins, and they choose.
+bool CountsBins(const AttentionPlan& plan) {
+  return HasMass(plan.scorer) && (plan.merge == Merge::kMass || plan.merge == Merge::kMax) &&
+         plan.page <= 1 && plan.mass == 0 && !plan.keep_newlines;
+}
+
 // What the scan leaves of a token.
 KeptScores KeptScoresOf(const AttentionPlan& plan, Precision precision) {
   if (plan.merge == Merge::kScore || plan.merge == Merge::kRank || ScoresPages(plan.scorer))
@@ -42,6 +48,7 @@ struct Needs {
   bool whole_scores = false;  // float32
   bool has_values = false;    // others than the masses
   bool by_rank = false;
+  bool counts_bins = false;
   bool keeps_sets = false;
   bool keeps_newlines = false;
 };
@@ -52,6 +59,7 @@ void AddNeeds(const AttentionPlan& plan, Precision precision, Needs* needs) {
   needs->whole_scores |= KeptScoresOf(plan, precision) != KeptScores::kHalfProbs;
   needs->has_values |= plan.merge == Merge::kMax;
   needs->by_rank |= RanksByHead(plan);
+  needs->counts_bins |= CountsBins(plan);
   needs->keeps_sets |= plan.refresh_cosine <= 1;
   needs->keeps_newlines |= plan.keep_newlines;
   for (const auto& variant : plan.variants) AddNeeds(variant.second, precision, needs);
@@ -107,7 +115,10 @@ class Selection final : public CudaSelection {
     int32_t num_sets = 0;
     bool scores_tokens = false;
     bool scores_pages = false;
+    bool whole_scores = false;  // float32
     bool by_rank = false;
+    bool counts_bins = false;
+    bool selects = false;  // otherwise, or sets of earlier steps
     bool decides = false;
   };
 
@@ -145,11 +156,12 @@ Status Selection::Start() {
   geometry_.precision = o.precision;
   TIDAL_RETURN_IF_CUDA_ERROR(PrepareTopK(&geometry_));
   const TopKShape shape = ShapeOfTopK(geometry_, o.max_tokens, geometry_.num_sms);
-  if (shape.shared_bytes > geometry_.max_shared_bytes) {
+  const int32_t shared_bytes = std::max(shape.shared_bytes, CountedSharedBytes(o.max_tokens));
+  if (shared_bytes > geometry_.max_shared_bytes) {
     return Unsupported(
         "choosing from {} tokens takes {} of shared memory a block, this device has {}: lower the "
         "context",
-        o.max_tokens, FormatBytes(shape.shared_bytes), FormatBytes(geometry_.max_shared_bytes));
+        o.max_tokens, FormatBytes(shared_bytes), FormatBytes(geometry_.max_shared_bytes));
   }
   sets_ = o.upload->Reserve<DeviceSets>(o.max_sequences);
   params_ = o.upload->Reserve<ChoiceParams>(o.max_sequences);
@@ -180,7 +192,10 @@ ChoiceParams Selection::Lay(const Needs& needs, Arena* arena, int64_t* control_b
   ChoiceParams params;
   params.capacity = needs.capacity;
   params.totals = arena->Take<ChoiceTotals>(1);
-  params.bins = arena->Take<uint32_t>(int64_t{needs.num_sets} * kTopKBins);
+  if (needs.counts_bins) {
+    params.bins = arena->Take<uint32_t>(int64_t{needs.num_sets} * kTopKBins);
+    params.counted = arena->Take<CountedTotals>(needs.num_sets);
+  }
   if (needs.keeps_sets) params.kept.headers = arena->Take<KeptHeader>(layers);
   *control_bytes = arena->bytes();
   params.slots = arena->Take<int32_t>(int64_t{needs.num_sets} * needs.capacity);
@@ -199,8 +214,9 @@ ChoiceParams Selection::Lay(const Needs& needs, Arena* arena, int64_t* control_b
   }
   if (!needs.scores_tokens) return params;
   params.page_max = arena->Take<float>(pages * heads);
-  params.unit_stats = arena->Take<float2>(CeilDiv(pages, kUnitPages) * heads);
+  params.unit_stats = arena->Take<float2>(RoundUp(CeilDiv(pages, kUnitPages), 2) * heads);
   params.masses = arena->Take<float>(needs.num_sets * tokens);
+  if (needs.counts_bins) params.marks = arena->Take<TokenMarks>(needs.num_sets * tokens / 32);
   if (needs.has_values) params.values = arena->Take<float>(needs.num_sets * tokens);
   if (needs.by_rank) {
     params.ranked = arena->Take<int32_t>(heads * tokens);
@@ -241,7 +257,10 @@ Selection::Launches Selection::LaunchesOf(const AttentionPlan& plan) const {
   return {.num_sets = NumSets(plan.scope, options_.num_heads, options_.num_kv_heads),
           .scores_tokens = HasMass(plan.scorer),
           .scores_pages = ScoresPages(plan.scorer),
+          .whole_scores = KeptScoresOf(plan, options_.precision) != KeptScores::kHalfProbs,
           .by_rank = RanksByHead(plan),
+          .counts_bins = CountsBins(plan),
+          .selects = !CountsBins(plan) || plan.refresh_cosine <= 1,
           .decides = plan.refresh_cosine <= 1};
 }
 
@@ -304,9 +323,7 @@ ChoiceParams Selection::ParamsOf(const StepSequence& sequence) {
   params.refresh_cosine = plan.refresh_cosine;
   params.generation = state.generation;
   params.measures = scores_tokens && (sequence.wants_mass || plan.guard > 0) ? 1 : 0;
-  const bool merges_values = plan.merge == Merge::kMass || plan.merge == Merge::kMax;
-  params.counts_bins =
-      scores_tokens && merges_values && !by_page && plan.mass == 0 && params.num_keep == 0 ? 1 : 0;
+  params.counts_bins = CountsBins(plan) ? 1 : 0;
   return params;
 }
 
@@ -339,7 +356,10 @@ void Selection::Choose(int32_t layer, std::span<const int32_t> sequences, const 
     all.num_sets = std::max(all.num_sets, one.num_sets);
     all.scores_tokens |= one.scores_tokens;
     all.scores_pages |= one.scores_pages;
+    all.whole_scores |= one.whole_scores;
     all.by_rank |= one.by_rank;
+    all.counts_bins |= one.counts_bins;
+    all.selects |= one.selects;
     all.decides |= one.decides;
     total_sets += one.num_sets;
   }
@@ -373,16 +393,20 @@ void Selection::Choose(int32_t layer, std::span<const int32_t> sequences, const 
       all.scores_pages, Part::kScan, [&] { return LaunchBounds(launch, geometry_, stream); },
       "scoring pages");
   run(
-      all.scores_tokens, Part::kMerge, [&] { return LaunchMerge(launch, geometry_, stream); },
-      "merging heads");
+      all.scores_tokens, Part::kMerge,
+      [&] { return LaunchMerge(launch, geometry_, !all.whole_scores, stream); }, "merging heads");
   const TopKShape by_head =
       ShapeOfTopK(geometry_, options_.max_tokens, num_sequences * options_.num_heads);
   run(
       all.by_rank, Part::kTopK, [&] { return LaunchRank(launch, geometry_, by_head, stream); },
       "ranking");
+  run(
+      all.counts_bins, Part::kTopK,
+      [&] { return LaunchCounted(launch, geometry_, all.num_sets, total_sets, stream); },
+      "choosing tokens");
   const TopKShape shape = ShapeOfTopK(geometry_, options_.max_tokens, total_sets);
   run(
-      true, Part::kTopK, [&] { return LaunchSelect(launch, shape, all.num_sets, stream); },
+      all.selects, Part::kTopK, [&] { return LaunchSelect(launch, shape, all.num_sets, stream); },
       "choosing tokens");
 }
 
@@ -414,6 +438,7 @@ uint64_t Selection::LaunchKey(const StepBatch& batch) const {
     const Launches one = LaunchesOf(*sequence.plan);
     mix(1 + static_cast<uint64_t>(one.num_sets) * 16 + (one.scores_tokens ? 1 : 0) +
         (one.scores_pages ? 2 : 0) + (one.by_rank ? 4 : 0) + (one.decides ? 8 : 0));
+    mix((one.counts_bins ? 1 : 0) + (one.selects ? 2 : 0) + (one.whole_scores ? 4 : 0));
   }
   return key;
 }

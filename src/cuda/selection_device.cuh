@@ -25,9 +25,10 @@ __device__ __forceinline__ int32_t NumPages(int32_t kv_len) {
 __device__ __forceinline__ int32_t NumUnits(int32_t kv_len) {
   return (NumPages(kv_len) + kUnitPages - 1) / kUnitPages;
 }
-// Row length of unit_stats.
+// Row length of unit_stats: even, so that two are loaded at once.
 __host__ __device__ __forceinline__ int32_t MaxUnits(int32_t max_tokens) {
-  return (max_tokens / kTokensPerPage + kUnitPages - 1) / kUnitPages;
+  const int32_t units = (max_tokens / kTokensPerPage + kUnitPages - 1) / kUnitPages;
+  return units + units % 2;
 }
 
 __device__ __forceinline__ bool ScoresTokens(Scorer scorer) {
@@ -43,15 +44,34 @@ __device__ __forceinline__ bool Chooses(const ChoiceLaunch& c, int32_t sequence)
 __device__ __forceinline__ bool IsFresh(const ChoiceLaunch& c, int32_t sequence) {
   return c.fresh == nullptr || c.fresh[sequence] != 0;
 }
-// Whether the sequence's tokens get scores in this step.
+// Whether the sequence's tokens get scores in this step. All that it asks is loaded at once.
 __device__ __forceinline__ bool GetsScores(const ChoiceLaunch& c, int32_t sequence) {
   const ChoiceParams& params = c.params[sequence];
-  return Chooses(c, sequence) && ScoresTokens(params.scorer) &&
-         (params.measures != 0 || IsFresh(c, sequence));
+  const bool chooses = Chooses(c, sequence);
+  const bool scores_tokens = ScoresTokens(params.scorer);
+  const bool measures = params.measures != 0;
+  return chooses && scores_tokens && (measures || IsFresh(c, sequence));
 }
 __device__ __forceinline__ const float* QueryOf(const ChoiceLaunch& c, int32_t sequence) {
   return c.q +
          static_cast<int64_t>(c.step.sequences[sequence].row_begin) * c.num_heads * c.kv.head_dim;
+}
+
+// Where a head's scores of a page begin in ChoiceParams::scores.
+__device__ __forceinline__ int64_t BeginOfPage(KeptScores kept, int32_t page, int64_t head,
+                                               int32_t num_heads, int32_t max_tokens) {
+  return kept == KeptScores::kScores ? head * max_tokens + int64_t{page} * kTokensPerPage
+                                     : (int64_t{page} * num_heads + head) * kTokensPerPage;
+}
+
+// A sequence's parameters in shared memory, so that no later use of them waits. By all threads of a
+// block; to be read after its next barrier.
+__device__ __forceinline__ void CopyParams(const ChoiceLaunch& c, int32_t sequence,
+                                           ChoiceParams* shared) {
+  static_assert(sizeof(ChoiceParams) % 4 == 0);
+  const auto* from = reinterpret_cast<const uint32_t*>(&c.params[sequence]);
+  for (uint32_t i = threadIdx.x; i < sizeof(ChoiceParams) / 4; i += blockDim.x)
+    reinterpret_cast<uint32_t*>(shared)[i] = from[i];
 }
 
 // begins[s] = the items of the sequences before s, begins[num_sequences] all of them. By the whole

@@ -1,10 +1,11 @@
 // What      The heads of a set merged: for each token the sum of their probabilities, and where a
 //           plan ranks by it their maximum; a histogram of the values for the top-k.
-// Shapes    scores [num_heads][max_tokens] as the scan left them; masses and values float32
+// Shapes    scores as the scan left them (KeptScores); masses and values float32
 //           [num_sets][max_tokens]; bins [num_sets][kTopKBins].
 // Launch    a block of 16 warps per multiprocessor, each with an equal run of (set, page); a warp
 //           per page, a lane for two tokens. Short of work at any context: what counts is that few
-//           loads wait for others.
+//           loads wait for others. So a warp's first page is on its way while the statistics are
+//           summed up, and 88 registers a thread leave room for the next kernel's blocks.
 // Bytes     2 or 4 per token and head read, 4 per token and set written; per block 8 per unit of 8
 //           pages and head.
 // Numerics  float32, heads in order; no result depends on the batch, bit by bit.
@@ -22,18 +23,22 @@ constexpr int32_t kWarps = kThreads / 32;
 
 // What a block has of the set at hand.
 struct MergeMemory {
-  float* maximum;   // [heads_per_set] of all scores of a head
-  float* inverse;   // [heads_per_set] 1 / sum of e^(score - maximum)
-  uint32_t* bins;   // [kTopKBins]
-  int32_t* begins;  // [num_sequences + 1]
+  ChoiceParams* params;  // of the sequence at hand
+  float* maximum;        // [heads_per_set] of all scores of a head
+  float* inverse;        // [heads_per_set] 1 / sum of e^(score - maximum)
+  uint32_t* bins;        // [kTopKBins]
+  int32_t* begins;       // [num_sequences + 1]
 };
 
-__device__ __forceinline__ MergeMemory SplitMemory(uint32_t* memory, int32_t num_heads) {
-  auto* floats = reinterpret_cast<float*>(memory + kTopKBins);
-  return {floats, floats + num_heads, memory, reinterpret_cast<int32_t*>(floats + 2 * num_heads)};
+__device__ __forceinline__ MergeMemory SplitMemory(ChoiceParams* memory, int32_t num_heads) {
+  auto* bins = reinterpret_cast<uint32_t*>(memory + 1);
+  auto* floats = reinterpret_cast<float*>(bins + kTopKBins);
+  return {memory, floats, floats + num_heads, bins,
+          reinterpret_cast<int32_t*>(floats + 2 * num_heads)};
 }
 int32_t MergeSharedBytes(int32_t num_heads, int32_t num_sequences) {
-  return 4 * (kTopKBins + 2 * num_heads + num_sequences + 1);
+  return static_cast<int32_t>(sizeof(ChoiceParams)) +
+         4 * (kTopKBins + 2 * num_heads + num_sequences + 1);
 }
 
 // Lanes that share a head's units: all heads at once where they fit the block.
@@ -46,32 +51,39 @@ __device__ __forceinline__ int32_t LanesPerHead(int32_t num_heads) {
 // The softmax's maximum and sum of each of a set's heads, from the units'.
 __device__ void SumUnits(const ChoiceLaunch& c, const ChoiceParams& params, int32_t num_units,
                          int32_t first_head, const MergeMemory& memory) {
-  constexpr int32_t kAtOnce = 4;
+  constexpr int32_t kAtOnce = 4;  // pairs of units
   constexpr float kMinusInfinity = -__builtin_inff();
   const int32_t lanes = LanesPerHead(params.heads_per_set);
   const int32_t lane = static_cast<int32_t>(threadIdx.x) % lanes;
   const int32_t heads_at_once = kThreads / lanes;
+  const int32_t num_pairs = (num_units + 1) / 2;
   // All lanes of a warp stay to the end: they shuffle.
   for (int32_t first = 0; first < params.heads_per_set; first += heads_at_once) {
     const int32_t head = first + static_cast<int32_t>(threadIdx.x) / lanes;
     const bool is_head = head < params.heads_per_set;
-    const float2* stats = params.unit_stats + int64_t{first_head + head} * MaxUnits(c.max_tokens);
+    const auto* pairs = reinterpret_cast<const float4*>(
+        params.unit_stats + int64_t{first_head + head} * MaxUnits(c.max_tokens));
     float most = kMinusInfinity;
     float sum = 0;
-    for (int32_t unit = lane; is_head && unit < num_units; unit += kAtOnce * lanes) {
-      float2 stat[kAtOnce];
+    for (int32_t pair = lane; is_head && pair < num_pairs; pair += kAtOnce * lanes) {
+      float4 stat[kAtOnce];
 #pragma unroll
       for (int32_t i = 0; i < kAtOnce; ++i) {
-        const bool is_unit = unit + i * lanes < num_units;
-        stat[i] = is_unit ? stats[unit + i * lanes] : float2{kMinusInfinity, 0};
+        const int32_t at = pair + i * lanes;
+        stat[i] = at < num_pairs ? pairs[at] : float4{kMinusInfinity, 0, kMinusInfinity, 0};
+        if (2 * at + 1 >= num_units) stat[i].z = kMinusInfinity;
       }
+      float higher = most;
+#pragma unroll
+      for (int32_t i = 0; i < kAtOnce; ++i) higher = fmaxf(higher, fmaxf(stat[i].x, stat[i].z));
+      if (!(higher > kMinusInfinity)) continue;
+      sum *= FastExp2(most - higher);
 #pragma unroll
       for (int32_t i = 0; i < kAtOnce; ++i) {
-        if (!(stat[i].x > kMinusInfinity)) continue;
-        const float higher = fmaxf(most, stat[i].x);
-        sum = sum * FastExp2(most - higher) + stat[i].y * FastExp2(stat[i].x - higher);
-        most = higher;
+        if (stat[i].x > kMinusInfinity) sum = fmaf(stat[i].y, FastExp2(stat[i].x - higher), sum);
+        if (stat[i].z > kMinusInfinity) sum = fmaf(stat[i].w, FastExp2(stat[i].z - higher), sum);
       }
+      most = higher;
     }
     float maximum = most;
     for (int32_t d = lanes / 2; d > 0; d /= 2)
@@ -94,66 +106,58 @@ struct Merged {
   }
 };
 
-// Two tokens of a page, of all heads of a set.
+// A lane's two tokens of a page as the scan left them, of several heads of a set.
 template <KeptScores kKept>
-__device__ __forceinline__ Merged MergePage(const ChoiceLaunch& c, const ChoiceParams& params,
-                                            int32_t first_head, int32_t page,
-                                            const MergeMemory& memory) {
-  using Stored = std::conditional_t<kKept == KeptScores::kHalfProbs, __half2, float2>;
-  constexpr int32_t kAtOnce = kKept == KeptScores::kHalfProbs ? 16 : 8;
-  const auto lane = static_cast<int32_t>(threadIdx.x % 32);
-  const float* page_max = params.page_max + int64_t{page} * c.num_heads + first_head;
-  const int64_t stride = c.max_tokens / 2;
-  const Stored* row = static_cast<const Stored*>(params.scores) + first_head * stride +
-                      page * (kTokensPerPage / 2) + lane;
-  Merged merged;
-  for (int32_t first = 0; first < params.heads_per_set; first += kAtOnce) {
-    const int32_t count = min(params.heads_per_set - first, kAtOnce);
-    Stored stored[kAtOnce];
+struct PageHeads {
+  static constexpr bool kIsHalf = kKept == KeptScores::kHalfProbs;
+  static constexpr int32_t kAtOnce = kIsHalf ? 32 : 8;
+  using Stored = std::conditional_t<kIsHalf, __half2, float2>;
+
+  Stored stored[kAtOnce];
+  float page_max;  // of the lane's head
+  int32_t first;   // of these heads, in the set
+  int32_t count;
+
+  __device__ __forceinline__ void Load(const ChoiceLaunch& c, const ChoiceParams& params,
+                                       int32_t first_head, int32_t page, int32_t first_of_set) {
+    const auto lane = static_cast<int32_t>(threadIdx.x % 32);
+    first = first_of_set;
+    count = min(params.heads_per_set - first, kAtOnce);
+    const int64_t head = int64_t{first_head} + first;
+    const int64_t begin = BeginOfPage(kKept, page, head, c.num_heads, c.max_tokens) / 2;
+    const int64_t stride = kKept == KeptScores::kScores ? c.max_tokens / 2 : kTokensPerPage / 2;
+    const Stored* at = static_cast<const Stored*>(params.scores) + begin + lane;
 #pragma unroll
-    for (int32_t i = 0; i < kAtOnce; ++i) {
-      if (i < count) stored[i] = row[(first + i) * stride];
-    }
+    for (int32_t i = 0; i < kAtOnce; ++i) stored[i] = i < count ? at[i * stride] : Stored();
+    page_max = lane < count ? params.page_max[int64_t{page} * c.num_heads + head + lane] : 0.0f;
+  }
+
+  __device__ __forceinline__ void AddTo(Merged* merged, const MergeMemory& memory) const {
+    const auto lane = static_cast<int32_t>(threadIdx.x % 32);
     float factor = 0;  // of the lane's head: from a page's share to a probability
-    if (kKept != KeptScores::kScores && lane < count) {
-      factor = FastExp2(page_max[first + lane] - memory.maximum[first + lane]) *
-               memory.inverse[first + lane];
-    }
+    if (kKept != KeptScores::kScores && lane < count)
+      factor = FastExp2(page_max - memory.maximum[first + lane]) * memory.inverse[first + lane];
 #pragma unroll
     for (int32_t i = 0; i < kAtOnce; ++i) {
-      if (i >= count) break;
       if constexpr (kKept == KeptScores::kScores) {
+        if (i >= count) break;
         const float most = memory.maximum[first + i];
         const float scale = memory.inverse[first + i];
-        merged.Add({FastExp2(fmaf(stored[i].x, kLog2E, -most)) * scale,
-                    FastExp2(fmaf(stored[i].y, kLog2E, -most)) * scale});
+        merged->Add({FastExp2(fmaf(stored[i].x, kLog2E, -most)) * scale,
+                     FastExp2(fmaf(stored[i].y, kLog2E, -most)) * scale});
       } else {
         float2 prob;
-        if constexpr (kKept == KeptScores::kHalfProbs) {
+        if constexpr (kIsHalf) {
           prob = __half22float2(stored[i]);
         } else {
           prob = stored[i];
         }
         const float scale = __shfl_sync(kAllLanes, factor, i);
-        merged.Add({prob.x * scale, prob.y * scale});
+        merged->Add({prob.x * scale, prob.y * scale});
       }
     }
   }
-  return merged;
-}
-
-__device__ __forceinline__ Merged MergePage(const ChoiceLaunch& c, const ChoiceParams& params,
-                                            int32_t first_head, int32_t page,
-                                            const MergeMemory& memory) {
-  switch (params.kept_scores) {
-    case KeptScores::kHalfProbs:
-      return MergePage<KeptScores::kHalfProbs>(c, params, first_head, page, memory);
-    case KeptScores::kFloatProbs:
-      return MergePage<KeptScores::kFloatProbs>(c, params, first_head, page, memory);
-    default:
-      return MergePage<KeptScores::kScores>(c, params, first_head, page, memory);
-  }
-}
+};
 
 __device__ __forceinline__ void CountValue(const ChoiceParams& params, int32_t pos, float value,
                                            uint32_t* bins) {
@@ -163,21 +167,32 @@ __device__ __forceinline__ void CountValue(const ChoiceParams& params, int32_t p
 }
 
 // Pages page .. page + num_pages - 1 of one set.
+template <KeptScores kKept>
 __device__ void MergePages(const ChoiceLaunch& c, int32_t sequence, int32_t set, int32_t page,
                            int32_t num_pages, const MergeMemory& memory) {
-  const ChoiceParams& params = c.params[sequence];
+  const ChoiceParams& params = *memory.params;
   const int32_t first_head = set * params.heads_per_set;
   const bool counts = params.counts_bins != 0 && IsFresh(c, sequence);
   const bool ranks_by_most = params.values != params.masses && params.merge == Merge::kMax;
+  int32_t p = page + static_cast<int32_t>(threadIdx.x / 32);
+  const int32_t end = page + num_pages;
+  // On their way while the statistics are summed up.
+  PageHeads<kKept> heads;
+  if (p < end) heads.Load(c, params, first_head, p, 0);
   __syncthreads();  // what the last set left in the block's memory has been used
   if (counts) {
     for (int32_t i = threadIdx.x; i < kTopKBins; i += kThreads) memory.bins[i] = 0;
   }
   SumUnits(c, params, NumUnits(c.step.sequences[sequence].kv_len), first_head, memory);
   __syncthreads();
-  for (int32_t p = page + static_cast<int32_t>(threadIdx.x / 32); p < page + num_pages;
-       p += kWarps) {
-    const Merged merged = MergePage(c, params, first_head, p, memory);
+  for (; p < end; p += kWarps) {
+    Merged merged;
+    heads.AddTo(&merged, memory);
+    for (int32_t first = heads.kAtOnce; first < params.heads_per_set; first += heads.kAtOnce) {
+      heads.Load(c, params, first_head, p, first);
+      heads.AddTo(&merged, memory);
+    }
+    if (p + kWarps < end) heads.Load(c, params, first_head, p + kWarps, 0);
     const int32_t pos = p * kTokensPerPage + static_cast<int32_t>(threadIdx.x % 32) * 2;
     const int64_t at = int64_t{set} * c.max_tokens + pos;
     *reinterpret_cast<float2*>(params.masses + at) = merged.sum;
@@ -194,35 +209,64 @@ __device__ void MergePages(const ChoiceLaunch& c, int32_t sequence, int32_t set,
   }
 }
 
-__global__ void __launch_bounds__(kThreads, 2) MergeKernel(const __grid_constant__ ChoiceLaunch c) {
-  extern __shared__ uint32_t shared[];
-  const MergeMemory memory = SplitMemory(shared, c.num_heads);
+template <bool kOnlyHalf>
+__device__ __forceinline__ void MergePages(const ChoiceLaunch& c, int32_t sequence, int32_t set,
+                                           int32_t page, int32_t num_pages,
+                                           const MergeMemory& memory) {
+  const KeptScores kept = kOnlyHalf ? KeptScores::kHalfProbs : memory.params->kept_scores;
+  switch (kept) {
+    case KeptScores::kHalfProbs:
+      return MergePages<KeptScores::kHalfProbs>(c, sequence, set, page, num_pages, memory);
+    case KeptScores::kFloatProbs:
+      return MergePages<KeptScores::kFloatProbs>(c, sequence, set, page, num_pages, memory);
+    default:
+      return MergePages<KeptScores::kScores>(c, sequence, set, page, num_pages, memory);
+  }
+}
+
+// kOnlyHalf: all scores that are merged are kHalfProbs; the other kinds take more registers.
+template <bool kOnlyHalf>
+__global__ void __launch_bounds__(kThreads) MergeKernel(const __grid_constant__ ChoiceLaunch c) {
+  extern __shared__ __align__(16) uint8_t shared[];
+  const MergeMemory memory = SplitMemory(reinterpret_cast<ChoiceParams*>(shared), c.num_heads);
   if (c.fresh != nullptr) WaitForInputs();
   const auto pages_of = [&](int32_t s) {
-    return GetsScores(c, s) ? c.params[s].num_sets * NumPages(c.step.sequences[s].kv_len) : 0;
+    const int32_t pages = c.params[s].num_sets * NumPages(c.step.sequences[s].kv_len);
+    return GetsScores(c, s) ? pages : 0;
   };
   BeginsOfSequences(c.step.num_sequences, pages_of, memory.begins);
+  const BlockShare share = ShareOfBlock(memory.begins[c.step.num_sequences]);
+  int32_t copied = -1;  // the sequence in memory.params
+  const auto copy = [&](int32_t sequence) {
+    __syncthreads();  // what the last sequence left has been used
+    CopyParams(c, sequence, memory.params);
+    copied = sequence;
+    __syncthreads();
+  };
+  if (share.begin < share.end) copy(SequenceOf(memory.begins, share.begin));
   WaitForInputs();
   AllowNext();
-  const BlockShare share = ShareOfBlock(memory.begins[c.step.num_sequences]);
   for (int32_t item = share.begin; item < share.end;) {
     const int32_t s = SequenceOf(memory.begins, item);
+    if (s != copied) copy(s);
     const int32_t pages = NumPages(c.step.sequences[s].kv_len);
     const int32_t set = (item - memory.begins[s]) / pages;
     const int32_t page = (item - memory.begins[s]) % pages;
     const int32_t num_pages = min(share.end - item, pages - page);
-    MergePages(c, s, set, page, num_pages, memory);
+    MergePages<kOnlyHalf>(c, s, set, page, num_pages, memory);
     item += num_pages;
   }
 }
 
 }  // namespace
 
-cudaError_t LaunchMerge(const ChoiceLaunch& launch, const ChoiceGeometry& geometry,
+cudaError_t LaunchMerge(const ChoiceLaunch& launch, const ChoiceGeometry& geometry, bool only_half,
                         cudaStream_t stream) {
-  const int32_t shared_bytes = MergeSharedBytes(launch.num_heads, launch.step.num_sequences);
-  return Launch(MergeKernel, dim3(static_cast<unsigned>(geometry.num_sms)), dim3(kThreads),
-                static_cast<size_t>(shared_bytes), stream, launch);
+  const auto kernel = only_half ? MergeKernel<true> : MergeKernel<false>;
+  if (const cudaError_t error = PreferSharedMemory(kernel); error != cudaSuccess) return error;
+  return Launch(kernel, dim3(static_cast<unsigned>(geometry.num_sms)), dim3(kThreads),
+                static_cast<size_t>(MergeSharedBytes(launch.num_heads, launch.step.num_sequences)),
+                stream, launch);
 }
 
 }  // namespace tidal

@@ -7,8 +7,9 @@
 //   bounds   the same for plans that score whole pages
 //   merge    the heads' probabilities into one value a set and token
 //   rank     for merge=rank: the heads' orders
-//   select   the sets
-// Common plans take three: scan, merge, select.
+//   counted  the sets of plans whose values merge has counted in bins
+//   select   all other sets
+// Common plans take three: scan, merge, counted.
 #ifndef TIDAL_CUDA_SELECTION_PARAMS_H_
 #define TIDAL_CUDA_SELECTION_PARAMS_H_
 
@@ -28,9 +29,9 @@ inline constexpr int32_t kTopKBins = 2048;
 
 // How the scan leaves a token's score.
 enum class KeptScores : uint8_t {
-  kHalfProbs,   // e^(score - page maximum) in f16
-  kFloatProbs,  // in float32
-  kScores,      // the score in float32
+  kHalfProbs,   // e^(score - page maximum) in f16, [pages][num_heads][64]
+  kFloatProbs,  // in float32, the same
+  kScores,      // the score in float32, [num_heads][max_tokens]
 };
 
 // What tells of a choice between its blocks: zeros between choices.
@@ -40,6 +41,18 @@ struct ChoiceTotals {
   unsigned int sets_done = 0;
 };
 inline constexpr float kMassUnit = 0x1p40f;
+
+// What the blocks that choose one set by its bins tell each other: zeros between choices.
+struct CountedTotals {
+  unsigned long long mass = 0;  // in kMassUnit
+  unsigned int blocks_done = 0;
+};
+
+// What the bins tell of 32 tokens, a bit each: those chosen for certain, and those in the last bin.
+struct TokenMarks {
+  uint32_t chosen = 0;
+  uint32_t open = 0;
+};
 
 // What a state keeps of one layer between steps.
 struct KeptHeader {
@@ -56,15 +69,17 @@ struct KeptSets {
 // One sequence's choice. Rows of tokens are max_tokens apart.
 struct ChoiceParams {
   // Memory of the sequence's state.
-  void* scores = nullptr;         // [num_heads][max_tokens]; page bounds are float32
-  float* page_max = nullptr;      // [pages][num_heads], times log2(e), as in unit_stats
-  float2* unit_stats = nullptr;   // [num_heads][max_units]: maximum and sum of kUnitPages pages
-  float* masses = nullptr;        // [num_sets][max_tokens]: the heads' probabilities, summed
-  float* values = nullptr;        // [num_sets][max_tokens]: what tokens are ranked by
-  uint32_t* ordered = nullptr;    // [num_sets or num_heads][max_tokens]: values as ordered integers
-  uint32_t* bins = nullptr;       // [num_sets][kTopKBins], zeros between choices
-  int32_t* ranked = nullptr;      // [num_heads][max_tokens]: each head's best, by position
-  int32_t* num_ranked = nullptr;  // [num_heads]
+  void* scores = nullptr;        // by kept_scores; page bounds as kScores
+  float* page_max = nullptr;     // [pages][num_heads], times log2(e), as in unit_stats
+  float2* unit_stats = nullptr;  // [num_heads][max_units]: maximum and sum of kUnitPages pages
+  float* masses = nullptr;       // [num_sets][max_tokens]: the heads' probabilities, summed
+  float* values = nullptr;       // [num_sets][max_tokens]: what tokens are ranked by
+  uint32_t* ordered = nullptr;   // [num_sets or num_heads][max_tokens]: values as ordered integers
+  uint32_t* bins = nullptr;      // [num_sets][kTopKBins], zeros between choices
+  TokenMarks* marks = nullptr;   // [num_sets][max_tokens / 32]: what `bins` tell
+  CountedTotals* counted = nullptr;  // [num_sets]
+  int32_t* ranked = nullptr;         // [num_heads][max_tokens]: each head's best, by position
+  int32_t* num_ranked = nullptr;     // [num_heads]
   ChoiceTotals* totals = nullptr;
   int32_t* slots = nullptr;   // [num_sets][capacity]
   int32_t* counts = nullptr;  // [num_sets]
@@ -88,7 +103,7 @@ struct ChoiceParams {
   Merge merge = Merge::kMass;
   KeptScores kept_scores = KeptScores::kHalfProbs;
   uint8_t measures = 0;     // also score where an earlier set is used again
-  uint8_t counts_bins = 0;  // merging fills `bins`
+  uint8_t counts_bins = 0;  // merging fills `bins`, and they choose
 };
 
 // What all kernels of a choice get.
@@ -120,7 +135,8 @@ cudaError_t LaunchScan(const ChoiceLaunch& launch, const ChoiceGeometry& geometr
                        cudaStream_t stream);
 cudaError_t LaunchBounds(const ChoiceLaunch& launch, const ChoiceGeometry& geometry,
                          cudaStream_t stream);
-cudaError_t LaunchMerge(const ChoiceLaunch& launch, const ChoiceGeometry& geometry,
+// only_half: all sequences that get scores keep them as kHalfProbs.
+cudaError_t LaunchMerge(const ChoiceLaunch& launch, const ChoiceGeometry& geometry, bool only_half,
                         cudaStream_t stream);
 
 // What a top-k works in: blocks that share a set, and whether their part of it fits their memory.
@@ -135,8 +151,14 @@ TopKShape ShapeOfTopK(const ChoiceGeometry& geometry, int32_t max_tokens, int32_
 // Once per process and device before the first launch: whether the code has clusters, and its
 // shared memory.
 cudaError_t PrepareTopK(ChoiceGeometry* geometry);
+// Shared memory of a block of LaunchCounted, in bytes.
+int32_t CountedSharedBytes(int32_t max_tokens);
 
-// max_sets: of any of the step's sequences.
+// The sets of sequences with counts_bins; max_sets and total_sets: of any of the step's sequences,
+// and of all.
+cudaError_t LaunchCounted(const ChoiceLaunch& launch, const ChoiceGeometry& geometry,
+                          int32_t max_sets, int32_t total_sets, cudaStream_t stream);
+// The other sets. max_sets: of any of the step's sequences.
 cudaError_t LaunchSelect(const ChoiceLaunch& launch, const TopKShape& shape, int32_t max_sets,
                          cudaStream_t stream);
 // Leaves each head's best tokens, for LaunchRank, which calls it. `shape` for num_heads sets a

@@ -1,7 +1,7 @@
 // What      Scores of all keys for all heads, and each head's softmax statistics by page.
 // Shapes    q float32 [rows][num_heads][head_dim]; index and keys by page; scores
-//           [num_heads][max_tokens] f16 or float32, page_max [pages][num_heads], unit_stats
-//           [num_heads][units].
+//           [pages][num_heads][64] f16 or float32 (KeptScores), page_max [pages][num_heads],
+//           unit_stats [num_heads][units].
 // Layout    key_index.cuh. A warp has a page and up to 8 heads of a KV head: it multiplies the
 //           page's codes (64 tokens x head_dim, made f16) with the heads' queries times the
 //           channels' steps (head_dim x 8) on the tensor cores and adds query . minimum.
@@ -44,9 +44,12 @@ __device__ __forceinline__ void StoreFloats(const float (&values)[8], float* out
   reinterpret_cast<float4*>(out)[1] = {values[4], values[5], values[6], values[7]};
 }
 
-__device__ __forceinline__ void StoreTokens(const GroupOutput& out, int32_t head, int64_t token,
-                                            const float (&scores)[8], const float (&probs)[8]) {
-  const int64_t at = int64_t{head} * out.max_tokens + token;
+// Of tokens first_token .. first_token + 7 of the page.
+__device__ __forceinline__ void StoreTokens(const GroupOutput& out, int32_t head, int32_t page,
+                                            int32_t first_token, const float (&scores)[8],
+                                            const float (&probs)[8]) {
+  const int64_t at =
+      BeginOfPage(out.kept_scores, page, head, out.all_heads, out.max_tokens) + first_token;
   switch (out.kept_scores) {
     case KeptScores::kHalfProbs: {
       const __half2 halves[4] = {
@@ -106,7 +109,7 @@ __device__ __forceinline__ void FinishPage(const GroupOutput& out, int32_t page,
     for (int d = 4; d < 32; d *= 2) sum += __shfl_xor_sync(kAllLanes, sum, d);
     if (column >= out.num_heads) continue;
     const int32_t head = out.first_head + column;
-    StoreTokens(out, head, int64_t{page} * kTokensPerPage + first_token, s, probs);
+    StoreTokens(out, head, page, first_token, s, probs);
     if (lane >= 4) continue;
     stats[warp * kGroupHeads + column] = {most, sum};
     out.page_max[int64_t{page} * out.all_heads + head] = most;
@@ -276,9 +279,12 @@ cudaError_t LaunchScan(const ChoiceLaunch& launch, const ChoiceGeometry& geometr
                        cudaStream_t stream) {
   const int32_t shared_bytes = ScanSharedBytes(launch.kv.head_dim, launch.step.num_sequences);
   const ScanFunction kernel = KernelFor(launch.kv, geometry.precision);
-  const cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
-  if (error != cudaSuccess) return error;
+  if (const cudaError_t error = PreferSharedMemory(kernel); error != cudaSuccess) return error;
+  if (const cudaError_t error =
+          cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+      error != cudaSuccess) {
+    return error;
+  }
   return Launch(kernel, dim3(static_cast<unsigned>(2 * geometry.num_sms)), dim3(kScanThreads),
                 static_cast<size_t>(shared_bytes), stream, launch);
 }

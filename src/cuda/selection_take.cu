@@ -1,4 +1,5 @@
-// What      The sets of a choice: always-kept tokens and the best of the others, as slots.
+// What      The sets of a choice: always-kept tokens and the best of the others, as slots; but for
+//           those that selection_counted.cu chooses.
 // Shapes    values and masses float32 [num_sets][max_tokens]; sets int32 [num_sets][capacity],
 //           counts [num_sets]; reports [num_sequences].
 // Layout    a set's units of choice (tokens, or pages of the plan) lie in equal slices over the
@@ -31,7 +32,6 @@ __device__ TakeTarget TargetOf(const TakeJob& job) {
 }
 
 __device__ void ClearMemory(TopKMemory* memory) {
-  if (threadIdx.x < kMostBlocks) memory->listed_taken[threadIdx.x] = 0;
   if (threadIdx.x != 0) return;
   memory->above_count = 0;
   memory->above_sum = 0;
@@ -96,59 +96,6 @@ __device__ Place PlaceOfBlock(uint32_t ties, TopKMemory* memory) {
   return place;
 }
 
-// Where the merge has counted all values: chooses what is above the last bin, and compares what is
-// in it. False, with nothing done, where that is too much.
-__device__ bool TakeListed(const TakeJob& job, const TakeTarget& target, Place* place,
-                           TopKMemory* memory) {
-  FindBin(job.params->bins + int64_t{job.set} * kTopKBins, nullptr, target, 0, memory);
-  const PassResult result = memory->results[0];
-  if (result.kind != PassResult::kBin || memory->bin_count > kMostListed) {
-    __syncthreads();
-    if (threadIdx.x == 0) memory->above_count = 0;
-    return false;
-  }
-  const auto last = static_cast<int32_t>(result.bin);
-  ForEachUnit(job, [&](int32_t word, int32_t unit) {
-    const uint32_t ordered = CandidateOf(job, word, unit);
-    const int32_t bin = ordered != 0 ? ProbabilityBin(ordered) : -1;
-    const uint32_t above = __ballot_sync(kAllLanes, bin > last);
-    if (bin == last) memory->sums[atomicAdd(&memory->equal, 1u)] = Listed(ordered, unit);
-    if (threadIdx.x % 32 != 0) return;
-    const uint32_t chosen = job.chosen[word] | above;
-    job.chosen[word] = chosen;
-    if (chosen != 0) atomicAdd(&memory->taken, static_cast<uint32_t>(__popc(chosen)));
-  });
-  ClusterSync();
-  // All that is listed, block by block.
-  const int32_t blocks = ClusterSize();
-  uint32_t total = 0;
-  for (int32_t rank = 0; rank < blocks; ++rank) {
-    const TopKMemory* other = OfBlock(memory, rank);
-    const uint32_t theirs = other->equal;
-    for (uint32_t i = threadIdx.x; i < theirs; i += kTopKThreads)
-      memory->total_sums[total + i] = other->sums[i];
-    total += theirs;
-  }
-  __syncthreads();
-  const uint32_t wanted = target.wanted - memory->above_count;
-  const int32_t slice = BlockSlice(job.num_units);
-  for (uint32_t i = threadIdx.x; i < total; i += kTopKThreads) {
-    const Fixed mine = memory->total_sums[i];
-    uint32_t before = 0;
-#pragma unroll 4
-    for (uint32_t j = 0; j < total; ++j) before += memory->total_sums[j] > mine ? 1 : 0;
-    if (before >= wanted) continue;
-    const int32_t unit = UnitOfListed(mine);
-    atomicAdd(&memory->listed_taken[unit / slice], 1u);
-    if (unit >= job.begin && unit < job.end)
-      atomicOr(&job.chosen[(unit - job.begin) / 32], 1u << (unit - job.begin) % 32);
-  }
-  __syncthreads();
-  for (int32_t rank = 0; rank < ClusterRank(); ++rank)
-    place->before += OfBlock(memory, rank)->taken + memory->listed_taken[rank];
-  return true;
-}
-
 __device__ Place TakeByThreshold(const TakeJob& job, const TakeTarget& target, TopKMemory* memory) {
   const TopKThreshold threshold = Threshold(job, target, memory);
   Mark(job, threshold, memory);
@@ -156,65 +103,17 @@ __device__ Place TakeByThreshold(const TakeJob& job, const TakeTarget& target, T
   return PlaceOfBlock(threshold.ties, memory);
 }
 
-// Chooses the first `wanted` ties, and leaves in job.ties how many units are chosen before each
-// word, in the set.
-__device__ void Arrange(const TakeJob& job, const Place& place, TopKMemory* memory) {
-  const int32_t words = job.num_words();
-  const int32_t each = (words + kTopKThreads - 1) / kTopKThreads;
-  const int32_t first = min(static_cast<int32_t>(threadIdx.x) * each, words);
-  const int32_t last = min(first + each, words);
-  uint32_t count = 0;
-  for (int32_t word = first; word < last; ++word)
-    count += static_cast<uint32_t>(__popc(job.ties[word]));
-  uint32_t before = SumBefore(count, memory->warp_counts);
-  count = 0;
-  for (int32_t word = first; word < last; ++word) {
-    for (uint32_t ties = job.ties[word]; ties != 0 && before < place.ties; ++before) {
-      job.chosen[word] |= ties & (0u - ties);
-      ties &= ties - 1;
-    }
-    count += static_cast<uint32_t>(__popc(job.chosen[word]));
-  }
-  before = place.before + SumBefore(count, memory->warp_counts);
-  for (int32_t word = first; word < last; ++word) {
-    job.ties[word] = before;
-    before += static_cast<uint32_t>(__popc(job.chosen[word]));
-  }
-  __syncthreads();
-}
-
 // --- Results
 
-__device__ __forceinline__ int32_t SlotOf(const TakeJob& job, int32_t pos) {
-  return job.page_ids[pos / kTokensPerPage] * kTokensPerPage + pos % kTokensPerPage;
-}
-
-// Where a set's positions go: into slots, and to what is kept between steps.
-struct Output {
-  int32_t* slots = nullptr;
-  int32_t* positions = nullptr;  // null: nothing is kept
-  int32_t capacity = 0;
-};
 __device__ Output OutputOf(const TakeJob& job) {
-  const ChoiceLaunch& c = job.args->c;
   if (job.args->stage == TakeStage::kHeads)
-    return {nullptr, job.params->ranked + int64_t{job.set} * c.max_tokens, c.max_tokens};
-  Output out;
-  out.capacity = job.params->capacity;
-  out.slots = job.params->slots + int64_t{job.set} * out.capacity;
-  const KeptSets& kept = job.params->kept;
-  if (kept.headers != nullptr) {
-    out.positions =
-        kept.positions + (int64_t{c.layer} * job.params->num_sets + job.set) * out.capacity;
-  }
-  return out;
+    return {nullptr, job.params->ranked + int64_t{job.set} * job.c->max_tokens, job.c->max_tokens};
+  return OutputOfSet(job);
 }
 
 __device__ __forceinline__ void Put(const TakeJob& job, const Output& out, int32_t at,
                                     int32_t pos) {
-  if (at >= out.capacity) return;
-  if (out.slots != nullptr) out.slots[at] = SlotOf(job, pos);
-  if (out.positions != nullptr) out.positions[at] = pos;
+  PutInPage(out, at, pos, job.page_ids[pos / kTokensPerPage]);
 }
 
 // The chosen units' tokens to the output; returns the thread's part of their mass.
@@ -244,53 +143,6 @@ __device__ int32_t CountTokens(const TakeJob& job) {
   return min(units * job.page - beyond, OutputOf(job).capacity);
 }
 
-__device__ void KeepHeader(const TakeJob& job) {
-  const ChoiceLaunch& c = job.args->c;
-  const KeptSets& kept = job.params->kept;
-  if (kept.headers == nullptr || job.set != 0) return;
-  const int32_t count = c.num_heads * c.kv.head_dim;
-  const float* q = QueryOf(c, job.sequence);
-  for (int32_t i = threadIdx.x; i < count; i += kTopKThreads)
-    kept.queries[int64_t{c.layer} * count + i] = q[i];
-  if (threadIdx.x == 0) kept.headers[c.layer] = {job.kv_len, job.params->generation};
-}
-
-__device__ void Report(const TakeJob& job, Fixed mass, Fixed tokens, bool has_mass, bool fresh) {
-  DeviceChoiceReport report;
-  report.selected_mass =
-      has_mass ? static_cast<float>(static_cast<double>(mass) / kMassUnit / job.args->c.num_heads)
-               : __int_as_float(0x7fc00000);
-  report.tokens = static_cast<float>(static_cast<double>(tokens) / job.params->num_sets);
-  report.fresh = fresh ? 1 : 0;
-  job.args->c.reports[job.sequence] = report;
-}
-
-// A set is written: the last of the sequence's sets makes the report and leaves the totals as
-// zeros. By one thread of the set.
-__device__ void FinishSet(const TakeJob& job, Fixed mass, uint32_t tokens, bool has_mass,
-                          bool fresh) {
-  const ChoiceParams& params = *job.params;
-  params.counts[job.set] = static_cast<int32_t>(tokens);
-  if (fresh && params.kept.headers != nullptr) {
-    params.kept.counts[job.args->c.layer * params.num_sets + job.set] =
-        static_cast<int32_t>(tokens);
-  }
-  if (params.num_sets == 1) {
-    Report(job, mass, tokens, has_mass, fresh);
-    return;
-  }
-  ChoiceTotals* totals = params.totals;
-  atomicAdd(&totals->mass, mass);
-  atomicAdd(&totals->tokens, Fixed{tokens});
-  __threadfence();
-  if (atomicAdd(&totals->sets_done, 1u) != static_cast<unsigned>(params.num_sets) - 1) return;
-  __threadfence();
-  const Fixed all_mass = atomicExch(&totals->mass, 0ull);
-  const Fixed all_tokens = atomicExch(&totals->tokens, 0ull);
-  totals->sets_done = 0;
-  Report(job, all_mass, all_tokens, has_mass, fresh);
-}
-
 // The set of an earlier step and every token since.
 __device__ void ReuseSet(const TakeJob& job, bool has_mass, TopKMemory* memory) {
   const ChoiceLaunch& c = job.args->c;
@@ -318,22 +170,15 @@ __device__ void ReuseSet(const TakeJob& job, bool has_mass, TopKMemory* memory) 
 
 __device__ void TakeSet(const TakeJob& job, bool has_mass, TopKMemory* memory) {
   const bool by_head = job.args->stage == TakeStage::kHeads;
-  const bool has_counts = job.params->counts_bins != 0 && !by_head;
   const TakeTarget target = TargetOf(job);
   LoadUnits(job);
-  Place place;
-  if (!has_counts || !TakeListed(job, target, &place, memory))
-    place = TakeByThreshold(job, target, memory);
-  Arrange(job, place, memory);
+  const Place place = TakeByThreshold(job, target, memory);
+  ArrangeWords(job.chosen, job.ties, job.num_words(), place.before, place.ties, memory);
   AddToTotal(Emit(job, has_mass), &OfBlock(memory, 0)->mass);
   if (job.begin < job.num_units && job.end == job.num_units && threadIdx.x == 0)
     OfBlock(memory, 0)->tokens = static_cast<uint32_t>(CountTokens(job));
   ClusterSync();
   if (ClusterRank() != 0) return;
-  if (has_counts) {
-    for (int32_t i = threadIdx.x; i < kTopKBins; i += kTopKThreads)
-      job.params->bins[int64_t{job.set} * kTopKBins + i] = 0;
-  }
   if (!by_head) KeepHeader(job);
   if (threadIdx.x != 0) return;
   if (by_head) {
@@ -360,6 +205,7 @@ __global__ void __launch_bounds__(kTopKThreads, 2)
   if (!is_active) return;
   const bool fresh = IsFresh(c, sequence);
   if (by_head && (!fresh || !job.by_rank)) return;
+  if (fresh && params.counts_bins != 0) return;  // selection_counted.cu has done it
   const bool has_mass = !by_head && GetsScores(c, sequence);
   if (fresh) {
     TakeSet(job, has_mass, memory);
@@ -413,6 +259,7 @@ cudaError_t PrepareTopK(ChoiceGeometry* geometry) {
   if (error != cudaSuccess) return error;
   // Code translated from older PTX does not know of clusters, whatever the device is.
   geometry->has_clusters = attributes.ptxVersion >= 90;
+  if (error = PreferSharedMemory(TakeKernel); error != cudaSuccess) return error;
   return cudaFuncSetAttribute(TakeKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                               geometry->max_shared_bytes);
 }

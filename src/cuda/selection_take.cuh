@@ -2,8 +2,7 @@
 #ifndef TIDAL_CUDA_SELECTION_TAKE_CUH_
 #define TIDAL_CUDA_SELECTION_TAKE_CUH_
 
-#include "cuda/selection_device.cuh"
-#include "cuda/top_k.cuh"
+#include "cuda/selection_output.cuh"
 
 namespace tidal {
 
@@ -24,13 +23,8 @@ struct TakeArgs {
 };
 
 // One block's part of one set.
-struct TakeJob {
+struct TakeJob : SetOfChoice {
   const TakeArgs* args;
-  const ChoiceParams* params;
-  const int32_t* page_ids;
-  int32_t sequence;
-  int32_t set;  // or head
-  int32_t kv_len;
   int32_t page;       // tokens of a unit
   int32_t num_units;  // of the set
   int32_t begin;      // of the block's slice
@@ -42,9 +36,7 @@ struct TakeJob {
   bool values_are_masses;
 
   __device__ int32_t num_words() const { return (end - begin + 31) / 32; }
-  __device__ const float* masses() const {
-    return params->masses + int64_t{set} * args->c.max_tokens;
-  }
+  __device__ const float* masses() const { return params->masses + int64_t{set} * c->max_tokens; }
 };
 
 // Units of a block.
@@ -55,14 +47,9 @@ __device__ __forceinline__ int32_t BlockSlice(int32_t num_units) {
 
 __device__ inline TakeJob MakeJob(const TakeArgs& args, uint32_t* shared) {
   const ChoiceLaunch& c = args.c;
-  TakeJob job;
+  const auto sequence = static_cast<int32_t>(blockIdx.z);
+  TakeJob job = {SetAt(c, &c.params[sequence], sequence, static_cast<int32_t>(blockIdx.y))};
   job.args = &args;
-  job.sequence = static_cast<int32_t>(blockIdx.z);
-  job.set = static_cast<int32_t>(blockIdx.y);
-  job.params = &c.params[job.sequence];
-  const DeviceSequence& where = c.step.sequences[job.sequence];
-  job.page_ids = c.step.page_ids + where.page_begin;
-  job.kv_len = where.kv_len;
   job.page = job.params->page;
   job.num_units = (job.kv_len + job.page - 1) / job.page;
   const int32_t slice = BlockSlice(job.num_units);
@@ -199,12 +186,6 @@ __device__ __forceinline__ void ForEachUnit(const TakeJob& job, F f) {
 __device__ __forceinline__ uint32_t CandidateOf(const TakeJob& job, int32_t word, int32_t unit) {
   const bool is_kept = (job.chosen[word] >> (unit - job.begin) % 32 & 1) != 0;
   return unit < job.end && !is_kept ? job.ordered[unit - job.begin] : 0;
-}
-
-// The sum over the threads, added to *total (shared memory of any block) by each warp.
-__device__ __forceinline__ void AddToTotal(Fixed mine, Fixed* total) {
-  const Fixed warp = WarpSum(mine);
-  if (threadIdx.x % 32 == 0 && warp != 0) atomicAdd(total, warp);
 }
 
 }  // namespace tidal

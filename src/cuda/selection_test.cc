@@ -315,15 +315,17 @@ TEST_F(CudaSelectionTest, KeptNewlines) {
 }
 
 // A sequence's sets do not depend on what else is in the batch, bit by bit.
-TEST_F(CudaSelectionTest, BatchOfDifferentPlans) {
-  const BedShape shape = {
-      .num_kv_heads = 2, .gqa_ratio = 4, .max_tokens = 2048, .max_sequences = 6};
+void CheckBatch(const std::vector<int32_t>& cases, const std::vector<int32_t>& lengths,
+                int32_t max_tokens) {
+  const BedShape shape = {.num_kv_heads = 2,
+                          .gqa_ratio = 4,
+                          .max_tokens = max_tokens,
+                          .max_sequences = static_cast<int32_t>(cases.size())};
   SelectionBed bed(shape, 11);
   std::vector<BedSequence> sequences;
-  const int32_t lengths[] = {1500, 70, 640, 2000, 333, 900};
-  const int32_t cases[] = {0, 4, 22, 10, 16, 2};
-  for (int32_t i = 0; i < 6; ++i) {
-    sequences.push_back(bed.Add(PlanOf(kPlanCases[cases[i]]), lengths[i], i));
+  for (size_t i = 0; i < cases.size(); ++i) {
+    const PlanCase& plan = kPlanCases[cases[i]];
+    sequences.push_back(bed.Add(PlanOf(plan), lengths[i], static_cast<int32_t>(i)));
     bed.Prepare(sequences.back());
   }
   std::vector<BedSequence> alone = sequences;
@@ -339,6 +341,14 @@ TEST_F(CudaSelectionTest, BatchOfDifferentPlans) {
     EXPECT_EQ(alone[i].slots, sequences[i].slots);
     EXPECT_EQ(std::memcmp(&alone[i].report, &sequences[i].report, sizeof(DeviceChoiceReport)), 0);
   }
+}
+
+TEST_F(CudaSelectionTest, BatchOfDifferentPlans) {
+  CheckBatch({0, 4, 22, 10, 16, 2}, {1500, 70, 640, 2000, 333, 900}, 2048);
+}
+// All by bins: fewer blocks for each set than alone.
+TEST_F(CudaSelectionTest, BatchOfDifferentLengths) {
+  CheckBatch({0, 0, 1, 2, 0, 5}, {9000, 65, 64, 3000, 5, 4097}, 9024);
 }
 
 TEST_F(CudaSelectionTest, RefreshByCosine) {
@@ -390,18 +400,21 @@ TEST_F(CudaSelectionTest, RefreshByCosine) {
 // Equal keys: equal probabilities, of which the first are taken.
 TEST_F(CudaSelectionTest, TiesGoToTheSmallerPosition) {
   for (const int32_t cases : {0, 4, 16}) {
-    const BedShape shape = {.num_kv_heads = 1, .gqa_ratio = 2};
-    SelectionBed bed(shape, 9);
-    AttentionPlan plan = PlanOf(kPlanCases[cases]);
-    plan.scorer = Scorer::kExact;
-    BedSequence sequence = bed.Add(plan, 256);
-    std::fill(sequence.input.q.begin(), sequence.input.q.end(), 0.0f);
-    bed.Prepare(sequence);
-    bed.Choose({&sequence});
-    std::vector<int32_t> expected(56);
-    std::iota(expected.begin(), expected.end(), 0);
-    for (int32_t pos = 248; pos < 256; ++pos) expected.push_back(pos);
-    for (const std::vector<int32_t>& positions : sequence.positions) EXPECT_EQ(positions, expected);
+    for (const int32_t kv_len : {256, 3000}) {
+      const BedShape shape = {.num_kv_heads = 1, .gqa_ratio = 2, .max_tokens = 3008};
+      SelectionBed bed(shape, 9);
+      AttentionPlan plan = PlanOf(kPlanCases[cases]);
+      plan.scorer = Scorer::kExact;
+      BedSequence sequence = bed.Add(plan, kv_len);
+      std::fill(sequence.input.q.begin(), sequence.input.q.end(), 0.0f);
+      bed.Prepare(sequence);
+      bed.Choose({&sequence});
+      std::vector<int32_t> expected(56);
+      std::iota(expected.begin(), expected.end(), 0);
+      for (int32_t pos = kv_len - 8; pos < kv_len; ++pos) expected.push_back(pos);
+      for (const std::vector<int32_t>& positions : sequence.positions)
+        EXPECT_EQ(positions, expected);
+    }
   }
 }
 
@@ -414,6 +427,15 @@ TEST_F(CudaSelectionTest, LongContext) {
     BedSequence sequence = bed.Add(PlanOf(c), 40000);
     ChooseAndCheck(&bed, &sequence);
   }
+}
+
+TEST_F(CudaSelectionTest, LongestContext) {
+  const BedShape shape = {.num_kv_heads = 1, .max_tokens = 262144, .max_sequences = 1};
+  SelectionBed bed(shape, 17);
+  AttentionPlan plan = PlanOf(kPlanCases[0]);
+  plan.budget = {TokenAmount::Unit::kTokens, 1024};
+  BedSequence sequence = bed.Add(plan, 262144);
+  ChooseAndCheck(&bed, &sequence);
 }
 
 TEST_F(CudaSelectionTest, LaunchKeyTellsLaunchesApart) {

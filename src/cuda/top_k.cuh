@@ -4,9 +4,7 @@
 // How       three passes over the bits of the values as ordered integers, 11, 11 and 10 of them: a
 //           histogram each of what the passes before left open, of numbers and, where a share of
 //           probability decides, of that as well. Blocks count their own part, the first one sums
-//           up and finds the bin in which the last value taken lies. Where a histogram of the
-//           probabilities exists already, in bins of 1/32 octave, what lies in its last bin is
-//           few as a rule and compared one by one: one exchange between blocks instead of six.
+//           up and finds the bin in which the last value taken lies.
 // Numerics  comparisons of integers; probability in fixed point, so that no order of additions
 //           shows.
 #ifndef TIDAL_CUDA_TOP_K_CUH_
@@ -22,8 +20,6 @@ inline constexpr int32_t kTopKPasses = 3;
 inline constexpr int32_t kBinsPerThread = kTopKBins / kTopKThreads;
 // Blocks of a cluster at most: what every device with clusters can do.
 inline constexpr int32_t kMostBlocks = 8;
-// Values that are compared one by one, where a first histogram has left so few.
-inline constexpr int32_t kMostListed = 1024;
 
 using Fixed = unsigned long long;
 __device__ __forceinline__ Fixed ToFixed(float mass) { return __float2ull_rn(mass * kMassUnit); }
@@ -75,7 +71,6 @@ struct TopKThreshold {
 // In shared memory.
 struct TopKMemory {
   // Histograms, zeros between passes: the block's, and of the first block the sums over blocks.
-  // Where values are listed, theirs as Listed makes them: the block's, and all.
   Fixed sums[kTopKBins];
   Fixed total_sums[kTopKBins];
   uint32_t counts[kTopKBins];
@@ -86,21 +81,12 @@ struct TopKMemory {
   uint32_t bin_count;  // values in the bin that FindBin found
   uint32_t warp_counts[kTopKThreads / 32];
   Fixed warp_sums[kTopKThreads / 32];
-  uint32_t taken;                      // units of the block that are chosen
-  uint32_t equal;                      // and that are tied, or listed
-  uint32_t listed_taken[kMostBlocks];  // of each block's listed units
+  uint32_t taken;  // units of the block that are chosen
+  uint32_t equal;  // and that are tied
   // Of the first block: the whole set's.
   Fixed mass;
   uint32_t tokens;
 };
-
-// A value and its unit in one number: larger values are larger, then smaller units.
-__device__ __forceinline__ Fixed Listed(uint32_t ordered, int32_t unit) {
-  return Fixed{ordered} << 32 | (0xffffffffu - static_cast<uint32_t>(unit));
-}
-__device__ __forceinline__ int32_t UnitOfListed(Fixed listed) {
-  return static_cast<int32_t>(0xffffffffu - static_cast<uint32_t>(listed));
-}
 
 // The sum of the values of the threads before this one. `warps` is shared, [kTopKThreads / 32], and
 // free again after the next barrier.

@@ -1,5 +1,7 @@
 // The top-k of a choice against a stable sort.
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <gtest/gtest.h>
 #include <numeric>
 #include <random>
@@ -23,9 +25,33 @@ class CudaTopKTest : public testing::Test {
     ASSERT_EQ(PrepareTopK(&geometry_), cudaSuccess);
   }
 
+  // How the sets are found: by a threshold over all values, or by bins that were counted before,
+  // with the device shared by `total_sets`.
+  struct Way {
+    bool by_bins = false;
+    TopKShape shape;
+    int32_t total_sets = 1;
+  };
+
+  // The values of each row in bins as merging leaves them: 32 to an octave, from 2^-58 to 2^6.
+  static std::vector<uint32_t> BinsOf(const std::vector<float>& values, int32_t rows) {
+    const size_t count = values.size() / static_cast<size_t>(rows);
+    std::vector<uint32_t> bins(static_cast<size_t>(int64_t{rows} * kTopKBins), 0);
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (std::isnan(values[i])) continue;
+      // A float's octave and the next five bits of it are its upper bits but the sign.
+      uint32_t bits = 0;
+      const float value = std::abs(values[i]);
+      std::memcpy(&bits, &value, 4);
+      const int32_t bin = static_cast<int32_t>(bits >> 18) - (127 - 58) * 32;
+      ++bins[i / count * kTopKBins + static_cast<size_t>(std::clamp(bin, 0, kTopKBins - 1))];
+    }
+    return bins;
+  }
+
   // The chosen positions of each row of values [rows][count].
   std::vector<std::vector<int32_t>> Take(const std::vector<float>& values, int32_t rows,
-                                         int32_t wanted, const TopKShape& shape) {
+                                         int32_t wanted, const Way& way) {
     const auto count = static_cast<int32_t>(values.size()) / rows;
     const auto max_tokens = static_cast<int32_t>((count + 63) / 64 * 64);
     std::vector<float> padded(static_cast<size_t>(int64_t{rows} * max_tokens), NAN);
@@ -44,6 +70,10 @@ class CudaTopKTest : public testing::Test {
         OnDevice(std::vector<DeviceSequence>{{.q_len = 1, .kv_len = count}});
     const DeviceBuffer flags = OnDevice(std::vector<uint8_t>{kChooses});
     const DeviceBuffer reports = OnDevice(std::vector<DeviceChoiceReport>(1));
+    const DeviceBuffer bins = OnDevice(BinsOf(values, rows));
+    const DeviceBuffer marks =
+        OnDevice(std::vector<TokenMarks>(padded.size() / 32, {0xffffffffu, 0xffffffffu}));
+    const DeviceBuffer counted = OnDevice(std::vector<CountedTotals>(static_cast<size_t>(rows)));
     ChoiceParams params;
     params.values = params.masses = device_values.as<float>();
     params.ordered = ordered.as<uint32_t>();
@@ -54,6 +84,12 @@ class CudaTopKTest : public testing::Test {
     params.num_sets = rows;
     params.always_end = count;
     params.wanted = wanted;
+    if (way.by_bins) {
+      params.bins = bins.as<uint32_t>();
+      params.marks = marks.as<TokenMarks>();
+      params.counted = counted.as<CountedTotals>();
+      params.counts_bins = 1;
+    }
     const DeviceBuffer device_params = OnDevice(std::vector<ChoiceParams>{params});
     ChoiceLaunch launch;
     launch.step = {sequences.as<DeviceSequence>(), device_pages.as<int32_t>(), flags.as<uint8_t>(),
@@ -62,8 +98,11 @@ class CudaTopKTest : public testing::Test {
     launch.reports = reports.as<DeviceChoiceReport>();
     launch.num_heads = rows;
     launch.max_tokens = max_tokens;
-    EXPECT_EQ(LaunchSelect(launch, shape, rows, nullptr), cudaSuccess);
+    EXPECT_EQ(way.by_bins ? LaunchCounted(launch, geometry_, rows, way.total_sets, nullptr)
+                          : LaunchSelect(launch, way.shape, rows, nullptr),
+              cudaSuccess);
     EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+    if (way.by_bins) ExpectZeros(bins, counted, rows);
     std::vector<int32_t> sizes(static_cast<size_t>(rows));
     cudaMemcpy(sizes.data(), counts.data(), sizes.size() * 4, cudaMemcpyDeviceToHost);
     std::vector<std::vector<int32_t>> sets;
@@ -74,6 +113,21 @@ class CudaTopKTest : public testing::Test {
       sets.push_back(std::move(set));
     }
     return sets;
+  }
+
+  // Left for the next choice.
+  static void ExpectZeros(const DeviceBuffer& device_bins, const DeviceBuffer& device_counted,
+                          int32_t rows) {
+    std::vector<uint32_t> bins(static_cast<size_t>(int64_t{rows} * kTopKBins), 1);
+    std::vector<CountedTotals> counted(static_cast<size_t>(rows), {1, 1});
+    cudaMemcpy(bins.data(), device_bins.data(), bins.size() * 4, cudaMemcpyDeviceToHost);
+    cudaMemcpy(counted.data(), device_counted.data(), counted.size() * sizeof(CountedTotals),
+               cudaMemcpyDeviceToHost);
+    EXPECT_EQ(bins, std::vector<uint32_t>(bins.size(), 0));
+    for (const CountedTotals& totals : counted) {
+      EXPECT_EQ(totals.mass, 0u);
+      EXPECT_EQ(totals.blocks_done, 0u);
+    }
   }
 
   void Check(const std::vector<float>& values, int32_t rows, int32_t wanted) {
@@ -97,11 +151,17 @@ class CudaTopKTest : public testing::Test {
       TopKShape shape = ShapeOfTopK(geometry_, max_tokens, total_sets);
       for (const bool in_shared : {true, false}) {
         if (!in_shared) shape.shared_ordered = 0;
-        EXPECT_EQ(Take(values, rows, wanted, shape), expected)
+        EXPECT_EQ(Take(values, rows, wanted, {.shape = shape}), expected)
             << count << " values, wanted " << wanted << ", blocks " << shape.cluster
             << (in_shared ? "" : ", from device memory");
         if (HasFailure()) return;
       }
+      // Bins are of probabilities: of no negative values.
+      if (std::any_of(values.begin(), values.end(), [](float value) { return value < 0; }))
+        continue;
+      EXPECT_EQ(Take(values, rows, wanted, {.by_bins = true, .total_sets = total_sets}), expected)
+          << count << " values, wanted " << wanted << ", by bins, for " << total_sets << " sets";
+      if (HasFailure()) return;
     }
   }
 
@@ -111,24 +171,44 @@ class CudaTopKTest : public testing::Test {
 TEST_F(CudaTopKTest, EverySmallSize) {
   std::mt19937 random(1);
   std::normal_distribution<float> normal(0, 1);
-  for (const int32_t count : {1, 2, 31, 32, 33, 63, 64, 65, 255, 256, 257, 1000, 1025}) {
-    std::vector<float> values(static_cast<size_t>(count * 3));
-    for (float& value : values) value = normal(random);
-    for (const int32_t wanted : {0, 1, 2, count / 2, count - 1, count, count + 5}) {
-      Check(values, 3, std::max(wanted, 0));
-      if (HasFailure()) return;
+  for (const bool are_positive : {false, true}) {
+    for (const int32_t count : {1, 2, 31, 32, 33, 63, 64, 65, 255, 256, 257, 1000, 1025}) {
+      std::vector<float> values(static_cast<size_t>(count * 3));
+      for (float& value : values) value = are_positive ? std::exp(normal(random)) : normal(random);
+      for (const int32_t wanted : {0, 1, 2, count / 2, count - 1, count, count + 5}) {
+        Check(values, 3, std::max(wanted, 0));
+        if (HasFailure()) return;
+      }
     }
   }
 }
 
 TEST_F(CudaTopKTest, Ties) {
   std::mt19937 random(2);
-  for (const int32_t levels : {1, 2, 5}) {
-    std::vector<float> values(20000);
-    for (float& value : values)
-      value =
-          static_cast<float>(static_cast<int32_t>(random() % static_cast<uint32_t>(levels))) - 1.0f;
-    for (const int32_t wanted : {1, 100, 4096, 19999}) Check(values, 1, wanted);
+  for (const float least : {-1.0f, 0.0f, 0.1f}) {
+    for (const uint32_t levels : {1u, 2u, 5u}) {
+      std::vector<float> values(20000);
+      for (float& value : values) value = least + static_cast<float>(random() % levels);
+      for (const int32_t wanted : {1, 100, 4096, 19999}) Check(values, 1, wanted);
+    }
+  }
+}
+
+// As many values in the last bin as are compared one by one, one more, and all; below the first bin
+// and beyond the last.
+TEST_F(CudaTopKTest, FullBins) {
+  std::mt19937 random(5);
+  for (const float scale : {0x1p-70f, 0x1p-40f, 0x1p20f}) {
+    for (const int32_t in_bin : {1023, 1024, 1025, 30000}) {
+      std::vector<float> values(30000, 3 * scale);
+      for (int32_t i = 0; i < in_bin; ++i)
+        values[static_cast<size_t>(i)] = scale * (1 + 0x1p-12f * static_cast<float>(random() % 64));
+      std::shuffle(values.begin(), values.end(), random);
+      const int32_t above = 30000 - in_bin;
+      for (const int32_t wanted : {above, above + 1, above + in_bin / 2, 29999})
+        Check(values, 1, wanted);
+      if (HasFailure()) return;
+    }
   }
 }
 
