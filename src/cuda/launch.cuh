@@ -3,8 +3,10 @@
 // With programmatic dependent launch a kernel's blocks may start while its predecessor on the
 // stream still runs. Every kernel of a step therefore calls WaitForInputs() before it reads what
 // an earlier kernel of the step wrote, or writes what one may still read; before that it may only
-// touch weights and other memory that no step writes. AllowNext() says that the next kernel may be
-// scheduled; without it that happens when the block ends. Both are nothing before sm_90.
+// touch what no kernel of the step writes: weights, and of caches what earlier steps have written
+// (steps are kept apart by the upload of their tables, a copy). AllowNext() says that the next
+// kernel may be scheduled; without it that happens when the block ends. Both are nothing before
+// sm_90.
 #ifndef TIDAL_CUDA_LAUNCH_CUH_
 #define TIDAL_CUDA_LAUNCH_CUH_
 

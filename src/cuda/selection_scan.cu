@@ -7,7 +7,10 @@
 //           channels' steps (head_dim x 8) on the tensor cores and adds query . minimum.
 // Launch    two blocks of 8 warps per multiprocessor, each with an equal run of units of 8 pages,
 //           whatever kv_len is. While a warp works on a page's index its next one is on its way to
-//           shared memory: 2 * 8 * 4.6 KB a block with 128 channels.
+//           shared memory, and the one after that as soon as there is room: 2 * 8 * 4.6 KB a block
+//           with 128 channels. The first two start before the kernel's inputs are there, where
+//           earlier steps have written them. Warps do not wait for each other, but for the one of
+//           them that sums up a unit.
 // Bytes     KeyIndex bytes per sealed page and KV head, or 64 keys; written 2 or 4 bytes per token
 //           and head.
 // Numerics  codes exact in f16; query and query x step rounded to f16; float32 sums; query .
@@ -23,6 +26,9 @@ namespace tidal {
 namespace {
 
 constexpr float kMinusInfinity = -__builtin_inff();
+// Units whose pages' statistics a block keeps: warps are less than kUnitPages units apart, because
+// each is in turn the one that waits for all others.
+constexpr int32_t kKeptUnits = 2 * kUnitPages;
 
 // --- Softmax
 
@@ -31,7 +37,7 @@ struct GroupOutput {
   void* scores;
   float* page_max;
   float2* unit_stats;
-  float2* stats;  // shared, [2][kUnitPages][kGroupHeads]: of a unit, and of the one before
+  float2* stats;  // shared, [kKeptUnits][kUnitPages][kGroupHeads]
   int32_t first_head;
   int32_t num_heads;  // of the group
   int32_t all_heads;
@@ -116,10 +122,10 @@ __device__ __forceinline__ void FinishPage(const GroupOutput& out, int32_t page,
   }
 }
 
-// Maximum and sum over the pages of a unit, by one thread per head.
+// Maximum and sum over the pages of a unit, by one lane per head.
 __device__ __forceinline__ void FinishUnit(const GroupOutput& out, const float2* stats,
                                            int32_t unit) {
-  const auto column = static_cast<int32_t>(threadIdx.x);
+  const auto column = static_cast<int32_t>(threadIdx.x % 32);
   if (column >= out.num_heads) return;
   float most = kMinusInfinity;
 #pragma unroll
@@ -138,7 +144,7 @@ __device__ __forceinline__ void FinishUnit(const GroupOutput& out, const float2*
 struct ScanMemory {
   void* q;
   uint8_t* stages;  // [2][kUnitPages] of StageBytes
-  float2* stats;    // [2][kUnitPages][kGroupHeads]
+  float2* stats;    // [kKeptUnits][kUnitPages][kGroupHeads]
   int32_t* begins;  // [num_sequences + 1]
 };
 // Of a warp, for one page.
@@ -148,62 +154,126 @@ __host__ __device__ int32_t StageBytes(int32_t head_dim) {
 __device__ __forceinline__ ScanMemory SplitMemory(uint8_t* memory, int32_t head_dim) {
   uint8_t* stages = memory + QueryBytes(head_dim);
   auto* stats = reinterpret_cast<float2*>(stages + 2 * kUnitPages * StageBytes(head_dim));
-  return {memory, stages, stats, reinterpret_cast<int32_t*>(stats + 2 * kUnitPages * kGroupHeads)};
+  return {memory, stages, stats,
+          reinterpret_cast<int32_t*>(stats + kKeptUnits * kUnitPages * kGroupHeads)};
 }
 int32_t ScanSharedBytes(int32_t head_dim, int32_t num_sequences) {
   return QueryBytes(head_dim) + 2 * kUnitPages * StageBytes(head_dim) +
-         2 * kUnitPages * kGroupHeads * 8 + (num_sequences + 1) * 4;
+         kKeptUnits * kUnitPages * kGroupHeads * 8 + (num_sequences + 1) * 4;
 }
 
 // Consecutive units of one group of heads of a sequence.
 struct UnitRun {
   int32_t sequence;
   int32_t kv_head;
+  int32_t first_head;  // of the group
+  int32_t num_heads;
   int32_t unit;
   int32_t num_units;
 };
 
+// The pages that a warp has of a run: one of each unit.
+struct WarpPages {
+  const ChoiceLaunch& c;
+  const ScanMemory& memory;
+  const int32_t* ids;  // of the sequence
+  int32_t kv_head;
+  int32_t num_pages;      // of the sequence
+  int32_t num_indexed;    // of them, from the first on
+  int32_t num_untouched;  // of those, in this step
+  int32_t first;          // of the warp
+
+  __device__ __forceinline__ WarpPages(const ChoiceLaunch& launch, const UnitRun& run,
+                                       const ScanMemory& scan_memory)
+      : c(launch), memory(scan_memory), kv_head(run.kv_head) {
+    const DeviceSequence& where = c.step.sequences[run.sequence];
+    const bool has_index =
+        c.params[run.sequence].scorer != Scorer::kExact && c.index.base != nullptr;
+    ids = c.step.page_ids + where.page_begin;
+    num_pages = NumPages(where.kv_len);
+    num_indexed = has_index ? where.kv_len / kTokensPerPage : 0;
+    num_untouched = has_index ? (where.kv_len - where.q_len) / kTokensPerPage : 0;
+    first = run.unit * kUnitPages + static_cast<int32_t>(threadIdx.x / 32);
+  }
+  // Of the run's unit i.
+  __device__ __forceinline__ int32_t Page(int32_t i) const { return first + i * kUnitPages; }
+  __device__ __forceinline__ int32_t Id(int32_t i) const {
+    return Page(i) < num_pages ? ids[Page(i)] : 0;
+  }
+  __device__ __forceinline__ PageJob Job(int32_t i, int32_t page_id) const {
+    const auto warp = static_cast<int32_t>(threadIdx.x / 32);
+    uint8_t* stage = memory.stages + (i % 2 * kUnitPages + warp) * StageBytes(c.kv.head_dim);
+    return {&c, memory.q, stage, page_id, kv_head, Page(i) < num_indexed};
+  }
+};
+
+// Barriers of the block that warps pass without waiting, but for the one that calls WaitForAll.
+// Both order shared memory. 0 is __syncthreads.
+__device__ __forceinline__ void ArriveAt(int32_t barrier) {
+  asm volatile("barrier.cta.arrive %0, %1;" : : "r"(barrier), "n"(kScanThreads) : "memory");
+}
+__device__ __forceinline__ void WaitForAll(int32_t barrier) {
+  asm volatile("barrier.cta.sync %0, %1;" : : "r"(barrier), "n"(kScanThreads) : "memory");
+}
+
+// Starts the first pages of a run that no kernel of this step writes, two at most; returns their
+// number. Of the warp.
+template <typename PageScorer>
+__device__ __forceinline__ int32_t FetchEarly(const WarpPages& pages, int32_t num_units) {
+  if (pages.Page(0) >= pages.num_untouched) return 0;
+  const bool has_second = num_units > 1 && pages.Page(1) < pages.num_untouched;
+  const int32_t ids[2] = {pages.Id(0), pages.Id(1)};
+  PageScorer::Fetch(pages.Job(0, ids[0]));
+  EndCopies();
+  if (!has_second) return 1;
+  PageScorer::Fetch(pages.Job(1, ids[1]));
+  return 2;
+}
+
+// num_early: pages of the warp that FetchEarly has started.
 template <typename PageScorer>
 __device__ __forceinline__ void ScanUnits(const ChoiceLaunch& c, const UnitRun& run,
+                                          const WarpPages& pages, int32_t num_early,
                                           const GroupOutput& out, const ScanMemory& memory) {
-  const DeviceSequence& where = c.step.sequences[run.sequence];
-  const int32_t* page_ids = c.step.page_ids + where.page_begin;
-  const int32_t kv_len = where.kv_len;
-  const int32_t num_pages = NumPages(kv_len);
-  const bool has_index = c.params[run.sequence].scorer != Scorer::kExact && c.index.base != nullptr;
+  const int32_t kv_len = c.step.sequences[run.sequence].kv_len;
   const auto warp = static_cast<int32_t>(threadIdx.x / 32);
-  const int32_t stage_bytes = StageBytes(c.kv.head_dim);
-  const auto job_of = [&](int32_t i, int32_t page, int32_t page_id) -> PageJob {
-    return {&c,      memory.q,    memory.stages + (i % 2 * kUnitPages + warp) * stage_bytes,
-            page_id, run.kv_head, has_index && page < kv_len / kTokensPerPage};
-  };
-  const auto id_of = [&](int32_t page) { return page < num_pages ? page_ids[page] : 0; };
-  int32_t page = run.unit * kUnitPages + warp;
-  int32_t page_id = id_of(page);
-  int32_t next_id = id_of(page + kUnitPages);
+  int32_t page_id = pages.Id(0);
+  int32_t next_id = pages.Id(1);
   __syncthreads();  // what the last run left has been used
-  PageScorer::Fetch(job_of(0, page, page_id));
-  EndCopies();
-  PageScorer::LoadQueries(QueryOf(c, run.sequence) + int64_t{out.first_head} * c.kv.head_dim,
-                          out.num_heads, c.kv.head_dim, c.attn_scale * kLog2E, memory.q);
-  __syncthreads();
-  for (int32_t i = 0; i < run.num_units; ++i, page += kUnitPages) {
-    float2* stats = out.stats + (i % 2) * kUnitPages * kGroupHeads;
-    if (i + 1 < run.num_units) PageScorer::Fetch(job_of(i + 1, page + kUnitPages, next_id));
+  if (num_early == 0) {
+    PageScorer::Fetch(pages.Job(0, page_id));
     EndCopies();
-    const PageJob job = job_of(i, page, page_id);
+  }
+  PageScorer::LoadQueries(QueryOf(c, run.sequence) + int64_t{run.first_head} * c.kv.head_dim,
+                          run.num_heads, c.kv.head_dim, c.attn_scale * kLog2E, memory.q);
+  __syncthreads();
+  if (run.num_units > 1 && num_early < 2) PageScorer::Fetch(pages.Job(1, next_id));
+  EndCopies();
+  for (int32_t i = 0; i < run.num_units; ++i) {
+    float2* stats = out.stats + i % kKeptUnits * kUnitPages * kGroupHeads;
+    const int32_t page = pages.Page(i);
+    const PageJob job = pages.Job(i, page_id);
     page_id = next_id;
-    next_id = id_of(page + 2 * kUnitPages);
-    if (page < num_pages) {
-      PageScores scores;
-      WaitForCopies();
-      PageScorer::Score(job, &scores);
+    next_id = pages.Id(i + 2);
+    PageScores scores;
+    WaitForCopies();
+    if (page < pages.num_pages) PageScorer::Score(job, &scores);
+    __syncwarp();  // all lanes have read the stage
+    if (i + 2 < run.num_units) PageScorer::Fetch(pages.Job(i + 2, next_id));
+    EndCopies();
+    if (page < pages.num_pages) {
       FinishPage<PageScorer::kIsExact>(
           out, page, min(kv_len - page * kTokensPerPage, kTokensPerPage), &scores, stats);
     } else if (threadIdx.x % 32 < kGroupHeads) {
       stats[warp * kGroupHeads + threadIdx.x % 32] = {kMinusInfinity, 0};
     }
-    __syncthreads();
+    __syncwarp();
+    const int32_t barrier = 1 + i % kUnitPages;
+    if (warp != i % kUnitPages) {
+      ArriveAt(barrier);
+      continue;
+    }
+    WaitForAll(barrier);
     FinishUnit(out, stats, run.unit + i);
   }
 }
@@ -216,33 +286,55 @@ __global__ void __launch_bounds__(kScanThreads, 2)
   const int32_t groups_per_kv_head = (c.gqa_ratio + kGroupHeads - 1) / kGroupHeads;
   const int32_t num_groups = c.kv.num_kv_heads * groups_per_kv_head;
   if (c.fresh != nullptr) WaitForInputs();
-  const auto units_of = [&](int32_t s) {
-    return GetsScores(c, s) ? num_groups * NumUnits(c.step.sequences[s].kv_len) : 0;
+  // A group begins with an item that is no unit: what it takes to start with other queries.
+  const auto items_of = [&](int32_t s) {
+    const int32_t items = num_groups * (NumUnits(c.step.sequences[s].kv_len) + 1);
+    return GetsScores(c, s) ? items : 0;
   };
-  BeginsOfSequences(c.step.num_sequences, units_of, memory.begins);
-  WaitForInputs();
-  AllowNext();
+  BeginsOfSequences(c.step.num_sequences, items_of, memory.begins);
   const BlockShare share = ShareOfBlock(memory.begins[c.step.num_sequences]);
-  for (int32_t item = share.begin; item < share.end;) {
-    const int32_t s = SequenceOf(memory.begins, item);
-    const ChoiceParams& params = c.params[s];
-    const int32_t units = NumUnits(c.step.sequences[s].kv_len);
-    const int32_t group = (item - memory.begins[s]) / units;
-    const int32_t unit = (item - memory.begins[s]) % units;
+  // The run from an item on to the end of its group; moves the item behind it.
+  const auto next_run = [&](int32_t* item) -> UnitRun {
+    const int32_t s = SequenceOf(memory.begins, *item);
+    const int32_t items = NumUnits(c.step.sequences[s].kv_len) + 1;
+    const int32_t group = (*item - memory.begins[s]) / items;
+    const int32_t place = (*item - memory.begins[s]) % items;
+    const int32_t end = min(place + share.end - *item, items);
+    *item += end - place;
     const int32_t kv_head = group / groups_per_kv_head;
     const int32_t first = group % groups_per_kv_head * kGroupHeads;
-    const UnitRun run = {s, kv_head, unit, min(share.end - item, units - unit)};
+    const int32_t unit = max(place - 1, 0);
+    return {.sequence = s,
+            .kv_head = kv_head,
+            .first_head = kv_head * c.gqa_ratio + first,
+            .num_heads = min(c.gqa_ratio - first, kGroupHeads),
+            .unit = unit,
+            .num_units = end - 1 - unit};
+  };
+  int32_t num_early = 0;
+  if (share.begin < share.end) {
+    int32_t item = share.begin;
+    const UnitRun run = next_run(&item);
+    if (run.num_units > 0)
+      num_early = FetchEarly<PageScorer>(WarpPages(c, run, memory), run.num_units);
+  }
+  WaitForInputs();
+  AllowNext();
+  for (int32_t item = share.begin; item < share.end;) {
+    const UnitRun run = next_run(&item);
+    if (run.num_units == 0) continue;
+    const ChoiceParams& params = c.params[run.sequence];
     const GroupOutput out = {.scores = params.scores,
                              .page_max = params.page_max,
                              .unit_stats = params.unit_stats,
                              .stats = memory.stats,
-                             .first_head = kv_head * c.gqa_ratio + first,
-                             .num_heads = min(c.gqa_ratio - first, kGroupHeads),
+                             .first_head = run.first_head,
+                             .num_heads = run.num_heads,
                              .all_heads = c.num_heads,
                              .max_tokens = c.max_tokens,
                              .kept_scores = params.kept_scores};
-    ScanUnits<PageScorer>(c, run, out, memory);
-    item += run.num_units;
+    ScanUnits<PageScorer>(c, run, WarpPages(c, run, memory), num_early, out, memory);
+    num_early = 0;
   }
 }
 

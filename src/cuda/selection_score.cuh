@@ -138,10 +138,18 @@ __device__ __forceinline__ uint32_t Product(uint32_t a, uint32_t b) {
   return *reinterpret_cast<const uint32_t*>(&product);
 }
 
-__device__ __forceinline__ void CopyAsync(uint8_t* shared, const uint8_t* global) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
+// What is read once makes room in the L2 cache first: scores are to stay there until they are
+// merged.
+__device__ __forceinline__ uint64_t ReadOncePolicy() {
+  uint64_t policy;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+__device__ __forceinline__ void CopyAsync(uint8_t* shared, const uint8_t* global, uint64_t policy) {
+  asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;"
                :
-               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(shared))), "l"(global)
+               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(shared))), "l"(global),
+                 "l"(policy)
                : "memory");
 }
 // A group is what a thread has started since the last one ended.
@@ -191,8 +199,9 @@ struct FastScorer {
     const DeviceIndex& index = job.c->index;
     const auto bytes = static_cast<int32_t>(IndexKvHeadBytes(kHeadDim, index.bits));
     const uint8_t* part = index.base + job.page_id * index.page_bytes + job.kv_head * bytes;
+    const uint64_t policy = ReadOncePolicy();
     for (auto i = static_cast<int32_t>(threadIdx.x % 32) * 16; i < bytes; i += 32 * 16)
-      CopyAsync(job.stage + i, part + i);
+      CopyAsync(job.stage + i, part + i, policy);
   }
 
   template <int kBits>
