@@ -28,14 +28,14 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUDGETS = (128, 256, 512, 1024, 2048)
 TASK_TEXT = "austen-emma.txt"
 # By file name: contexts (the 8K of SmolLM2 ends where its context does), where the plan is calibrated and for which target,
-# layers, and a set of layers that chooses well enough to be varied.
+# layers, a set of layers that chooses well enough to be varied, and the contexts of long texts.
 MODELS = {
     "smollm2-135m": {"contexts": (4096, 8064), "calibrate": (8064, "--max-scan", "4%"), "layers": 30,
-                     "select": (0, 1, 2, 6, 17, 21)},
+                     "select": (0, 1, 2, 6, 17, 21), "long": (4096,)},
     "qwen2.5-coder-0.5b": {"contexts": (8192, 16384), "calibrate": (8192, "--max-scan", "4%"), "layers": 24,
-                           "select": (0, 1, 2, 4, 12, 20)},
+                           "select": (0, 1, 2, 4, 12, 20), "long": ()},
     "qwen2.5-coder-1.5b": {"contexts": (8192, 16384, 30720), "calibrate": (16384, "--max-scan", "4%"), "layers": 28,
-                           "select": (0, 1, 2, 15, 17, 20, 22)},
+                           "select": (0, 1, 2, 15, 17, 20, 22), "long": (16384, 30720)},
 }
 LONG_WINDOWS, LONG_DECODE = 3, 280  # of each of the twelve documents: 10,080 tokens
 NAMES = ("calibrate", "long-every", "long-calibrated", "presets", "calibrated", "needles", "keys", "layers", "free")
@@ -103,14 +103,14 @@ class Measurements:
         return self.loss(self.files, context, LONG_DECODE, plans, "--windows", str(LONG_WINDOWS))
 
     def long_every(self, context):
-        return self.long(context, [f"tidal:budget={budget}:select=all{more}" for budget, more in (
-            (512, ""), (512, ":scope=kv"), (512, ":correct=64"), (1024, ""), (1024, ":scope=kv"), (2048, ""))])
+        return self.long(context, [f"tidal:budget={budget}:select=all{more}" for budget in (512, 1024)
+                                   for more in ("", ":scope=kv", ":correct=64", ":scope=kv:correct=64")])
 
     # By themselves: a cache has one index, of the most bits that any plan beside it asks for.
     def long_calibrated(self, context):
         scorer = calibrated_scorer(self.path)
-        return self.long(context, ["tidal:budget=1024", "tidal:budget=2048",
-                                   *(f"tidal:budget={budget}:select=all:scorer={scorer}" for budget in (512, 1024))])
+        return self.long(context, [f"tidal:budget={budget}{more}" for budget in (1024, 2048)
+                                   for more in ("", ":correct=64", f":select=all:scorer={scorer}")])
 
     def presets(self, context):
         return self.loss(self.files, context, 64 if context < 16384 else 48, presets(), windows=4)
@@ -144,7 +144,7 @@ class Measurements:
     def all(self):
         """(name, context, arguments) of everything that is shown for the model."""
         contexts = self.model["contexts"]
-        long = [context for context in contexts if context >= 16384 and self.path.stem == "qwen2.5-coder-1.5b"]
+        long = [context for context in contexts if context in self.model["long"]]
         presets = [context for context in contexts if context <= 16384]
         yield "calibrate", self.model["calibrate"][0], self.calibrate()
         for name, make, at in (("long-every", self.long_every, long), ("long-calibrated", self.long_calibrated, long),
