@@ -226,8 +226,8 @@ Result<std::unique_ptr<Engine>> CalibrateCommand::MakeEngine(const EvalNeeds& ne
   options.index_bits = index_bits;
   options.ignore_sidecar = true;
   Result<std::unique_ptr<Engine>> engine = Engine::Create(options, nullptr);
-  const bool is_context = !engine.ok() && engine.status().message().starts_with("--ctx-size");
-  if (is_context) return engine.status().Annotate(fmt::format("--prefill {}", request_.prefill));
+  if (!engine.ok())
+    return SaysWhoAsked(engine.status(), fmt::format("--prefill {}", request_.prefill));
   return engine;
 }
 

@@ -135,9 +135,8 @@ Result<LoadedEngine> EvalLossCommand::Load(const Console& console) {
   if (model_.engine.ctx_size == 0) model_.engine.ctx_size = needs.context;
   model_.engine.cache_tokens = needs.cache_tokens;
   Result<LoadedEngine> loaded = LoadEngine(console, model_, needs.sequences);
-  const bool is_context = !loaded.ok() && loaded.status().message().starts_with("--ctx-size");
-  if (!is_context) return loaded;
-  return loaded.status().Annotate(Lengths());
+  if (!loaded.ok()) return SaysWhoAsked(loaded.status(), Lengths());
+  return loaded;
 }
 
 Status EvalLossCommand::Print(const Console& console, const std::string& table,

@@ -128,8 +128,7 @@ Status EvalSpeedCommand::Check() {
 
 Result<int> EvalSpeedCommand::Run(const Console& console) {
   Result<LoadedEngine> engine = LoadEngine(console, model_);
-  if (!engine.ok() && engine.status().message().starts_with("--ctx-size"))
-    return engine.status().Annotate("--contexts and -n");
+  if (!engine.ok()) return SaysWhoAsked(engine.status(), "--contexts and -n");
   TIDAL_ASSIGN_OR_RETURN(const LoadedEngine loaded, std::move(engine));
   for (size_t i = 0; i < loaded.plans.size(); ++i)
     settings_.plans.push_back({model_.engine.plans[i].text(), loaded.plans[i]});

@@ -215,8 +215,8 @@ Result<LoadedEngine> EvalTaskCommand::Load(const Console& console,
   const EvalNeeds needs = TaskNeeds(engine.ctx_size, engine.plans.size());
   engine.cache_tokens = needs.cache_tokens;
   Result<LoadedEngine> loaded = LoadEngine(console, model_, needs.sequences);
-  if (loaded.ok() || !loaded.status().message().starts_with("--ctx-size")) return loaded;
-  return loaded.status().Annotate(options_.prompts.empty() ? "--lengths" : options_.prompts);
+  if (loaded.ok()) return loaded;
+  return SaysWhoAsked(loaded.status(), options_.prompts.empty() ? "--lengths" : options_.prompts);
 }
 
 // Depth by depth within a case, since its prompts begin alike.

@@ -176,6 +176,10 @@ Result<LoadedEngine> LoadEngine(const Console& console, const ModelOptions& opti
   return loaded;
 }
 
+Status SaysWhoAsked(const Status& status, const std::string& who) {
+  return status.message().starts_with("--ctx-size") ? status.Annotate(who) : status;
+}
+
 std::string BaseName(const std::string& path) {
   return std::filesystem::path(path).filename().string();
 }

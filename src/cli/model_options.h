@@ -43,6 +43,10 @@ struct LoadedEngine {
 Result<LoadedEngine> LoadEngine(const Console& console, const ModelOptions& options,
                                 int32_t max_sequences = 1);
 
+// The status of Engine::Create; where it refuses --ctx-size, with what asked for such a context in
+// front.
+Status SaysWhoAsked(const Status& status, const std::string& who);
+
 // The last part of a path, for people.
 std::string BaseName(const std::string& path);
 
