@@ -90,9 +90,11 @@ def loss_section(run):
     titles = ["plan", "KL, nats", "KL, 99th percentile", "KL by quarter of the text", "extra nats", "same top token, %", "MB of cache read per step",
               "% of full", "tokens/s"]
     tokens = max((plan.get("tokens") or 0 for plan in run.get("plans", [])), default=0)
+    windows = run.get("windows", [])
+    documents = len({window.get("document") for window in windows})  # of an interrupted run not all have a window
     return "\n\n".join([
         f"### {run.get('model')}: loss at {run.get('prefill')} tokens",
-        f"{tokens} decoded tokens of {len(run.get('windows', []))} windows, {len(run.get('documents', []))} documents; full attention "
+        f"{tokens} decoded tokens of {len(windows)} windows, {documents} documents; full attention "
         f"{reports.interval(run.get('full_nats'))} nats per token. In brackets 95 % intervals, by document.",
         reports.table(titles, rows), *said_of_presets(run), origin(run)])
 
