@@ -21,6 +21,7 @@
 #include "cli/progress_bar.h"
 #include "cli/prompt_options.h"
 #include "cli/report.h"
+#include "engine/engine_setup.h"
 #include "eval/calibration.h"
 #include "model/model_hash.h"
 
@@ -245,11 +246,13 @@ Status CalibrateCommand::ReadAllTexts(const Console& console) {
 
 CalibrationSetup CalibrateCommand::Setup(const std::string& model_hash) const {
   const EngineOptions& engine = model_.engine;
-  return {{"model_hash", model_hash},
-          {"precision", NameOf(engine.precision)},
-          {"cache_type_k", NameOf(engine.k_cache_type)},
-          {"cache_type_v", NameOf(engine.v_cache_type)},
-          {"device", engine.device.substr(0, engine.device.find(':'))}};
+  CalibrationSetup setup = {{"model_hash", model_hash},
+                            {"precision", NameOf(engine.precision)},
+                            {"cache_type_k", NameOf(engine.k_cache_type)},
+                            {"cache_type_v", NameOf(engine.v_cache_type)},
+                            {"device", engine.device.substr(0, engine.device.find(':'))}};
+  if (engine.rope_scaling) setup.emplace_back("rope", RopeText(engine));
+  return setup;
 }
 
 Status CalibrateCommand::WriteSidecar(const std::string& model_hash,

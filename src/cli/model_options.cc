@@ -28,6 +28,14 @@ Result<std::string> ParseDevice(const std::string& flag, const std::string& text
   return InvalidArgument("{} is \"{}\", expected cpu, cuda or cuda:N", flag, text);
 }
 
+Result<std::optional<RopeScalingKind>> ParseRopeScaling(const std::string& flag,
+                                                        const std::string& text) {
+  if (text == "none") return std::optional(RopeScalingKind::kNone);
+  if (text == "linear") return std::optional(RopeScalingKind::kLinear);
+  if (text == "yarn") return std::optional(RopeScalingKind::kYarn);
+  return InvalidArgument("{} is \"{}\", expected one of none, linear, yarn", flag, text);
+}
+
 void AddRunOptions(CLI::App* app, ModelOptions* options) {
   EngineOptions* engine = &options->engine;
   AddInt(app,
@@ -61,6 +69,20 @@ void AddCacheOptions(CLI::App* app, EngineOptions* engine) {
           "Tokens that the context holds, prompt and answer together (default: 0, as many as the "
           "model was trained with and memory allows)"},
          &engine->ctx_size, {0, kMaxInt});
+  AddValue<std::optional<RopeScalingKind>>(
+      app,
+      {"--rope-scaling", "none|linear|yarn",
+       "How RoPE is stretched for a context longer than the trained one (default: as the model's "
+       "file says)"},
+      &engine->rope_scaling, ParseRopeScaling);
+  AddFloat(app,
+           {"--rope-scale", "N", "With --rope-scaling: how many times longer the context becomes"},
+           &engine->rope_scale, {1, kMaxRopeScale});
+  AddInt(app,
+         {"--yarn-orig-ctx", "N",
+          "With --rope-scaling yarn: the context of the pre-training (default: 0, what the model's "
+          "file says it was trained with)"},
+         &engine->yarn_orig_ctx, {0, kMaxInt});
   AddValue<CacheType>(
       app, {"--cache-type-k", "f32|f16|bf16|q8_0", "How the cache stores keys (default: f16)"},
       &engine->k_cache_type, ParseCacheType);

@@ -49,6 +49,7 @@ Status Engine::Impl::LoadModel(const ProgressFn& report) {
     return OkStatus();
   }
   TIDAL_ASSIGN_OR_RETURN(model, Model::Load(options.model_path));
+  TIDAL_RETURN_IF_ERROR(OverrideRope(options, &*model));
   report(kOpened, "reading the tokenizer");
   TIDAL_ASSIGN_OR_RETURN(tokenizer, Tokenizer::ForModel(*model));
   const ModelConfig& config = model->config();

@@ -26,6 +26,7 @@
 #include "executor/options.h"
 #include "model/known_shapes.h"
 #include "model/model.h"
+#include "model/rope_scaling.h"
 #include "sampler/sampler.h"
 #include "tokenizer/tokenizer.h"
 
@@ -38,7 +39,13 @@ struct EngineOptions {
   std::optional<RandomModel> random_model;
   std::string device = "cpu";  // --device
   int32_t ctx_size = 0;        // tokens per sequence; 0: what the model was trained with
-  int32_t num_threads = 0;     // 0: the cores that this process may use
+  // --rope-scaling none, linear or yarn, in place of what the model's file says; --rope-scale: how
+  // many times longer the context becomes; --yarn-orig-ctx: the context of the pre-training, 0 for
+  // what the file says.
+  std::optional<RopeScalingKind> rope_scaling;
+  float rope_scale = 1;
+  int32_t yarn_orig_ctx = 0;
+  int32_t num_threads = 0;  // 0: the cores that this process may use
   Isa isa = Isa::kAuto;
   Precision precision = Precision::kFast;
   CacheType k_cache_type = CacheType::kF16;

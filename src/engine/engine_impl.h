@@ -97,6 +97,8 @@ struct Engine::Impl {
   void TellOfMissingIndex(const AttentionPlan& plan);
 
   // Saved prompts, in engine_prompt.cc.
+  // What the model is to a saved prompt. Errors: those of ModelHash.
+  Result<std::string> ModelIdentity() const;
   Status LoadPages(const SavedPrompt& saved, int32_t num_tokens,
                    const ScheduledSequence& scheduled);
 

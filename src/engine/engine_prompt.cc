@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "engine/engine_impl.h"
+#include "engine/engine_setup.h"
 #include "gguf/printable.h"
 #include "model/model_hash.h"
 
@@ -15,6 +16,13 @@ int32_t CommonTokens(std::span<const TokenId> a, std::span<const TokenId> b) {
 }
 
 }  // namespace
+
+// Keys of another RoPE scaling are another model's.
+Result<std::string> Engine::Impl::ModelIdentity() const {
+  TIDAL_ASSIGN_OR_RETURN(const std::string hash, ModelHash(*model));
+  const std::string rope = RopeText(options);
+  return rope.empty() ? hash : hash + " with " + rope;
+}
 
 Status Engine::SavePrompt(SequenceId sequence, int32_t num_tokens,
                           const WriteBytesFn& write) const {
@@ -30,7 +38,7 @@ Status Engine::SavePrompt(SequenceId sequence, int32_t num_tokens,
   if (head.format.kv.empty())
     return Unsupported("--device {} cannot hand out its cache, so no prompt can be saved",
                        impl_->options.device);
-  TIDAL_ASSIGN_OR_RETURN(head.model_hash, ModelHash(*impl_->model));
+  TIDAL_ASSIGN_OR_RETURN(head.model_hash, impl_->ModelIdentity());
   head.precision = NameOf(impl_->options.precision);
   head.num_tokens = num_tokens;
   SavedPromptWriter writer(head, write);
@@ -49,7 +57,7 @@ Status Engine::SavePrompt(SequenceId sequence, int32_t num_tokens,
 Status Engine::CheckSavedPrompt(const SavedPrompt& saved) const {
   const SavedPromptHead& head = saved.head();
   const PageFormat format = impl_->executor->page_format();
-  TIDAL_ASSIGN_OR_RETURN(const std::string hash, ModelHash(*impl_->model));
+  TIDAL_ASSIGN_OR_RETURN(const std::string hash, impl_->ModelIdentity());
   const auto mismatch = [&](const char* what, const std::string& found,
                             const std::string& expected) {
     return InvalidArgument("{}: saved with {} \"{}\", this run has \"{}\"; name another file",

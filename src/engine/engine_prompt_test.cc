@@ -222,8 +222,12 @@ TEST_F(EnginePromptTest, AnotherModelCacheOrPrecisionIsRefused) {
   v_type.v_cache_type = CacheType::kF32;
   EngineOptions precision = options;
   precision.precision = Precision::kF32;
+  EngineOptions rope = options;
+  rope.rope_scaling = RopeScalingKind::kYarn;
+  rope.rope_scale = 4;
   const std::pair<EngineOptions, const char*> cases[] = {
       {model, "saved with the model of hash"},
+      {rope, " with --rope-scaling yarn --rope-scale 4\"; name another file"},
       {k_type,
        "K f16, V f16\", this run has \"cpu 1: 3 layers, 2 KV heads of 16, 64 tokens, K q8_0"},
       {v_type, "V f32"},

@@ -19,12 +19,58 @@ namespace {
 // A sidecar has a few lines per plan; what is larger is another kind of file.
 constexpr uintmax_t kMaxSidecarBytes = uintmax_t{16} << 20;
 
+Status CheckRope(const EngineOptions& options) {
+  const bool stretches = options.rope_scaling && *options.rope_scaling != RopeScalingKind::kNone;
+  if (options.rope_scale != 1 && !stretches) {
+    return InvalidArgument("--rope-scale is {}, expected --rope-scaling linear or yarn beside it",
+                           options.rope_scale);
+  }
+  if (stretches && !(options.rope_scale > 1 && options.rope_scale <= kMaxRopeScale)) {
+    return InvalidArgument("--rope-scale is {}, expected more than 1 and at most {}",
+                           options.rope_scale, kMaxRopeScale);
+  }
+  if (options.yarn_orig_ctx != 0 && options.rope_scaling != RopeScalingKind::kYarn) {
+    return InvalidArgument("--yarn-orig-ctx is {}, expected --rope-scaling yarn beside it",
+                           options.yarn_orig_ctx);
+  }
+  if (options.rope_scaling && options.random_model)
+    return InvalidArgument("--rope-scaling does not go with --shape, which has no trained RoPE");
+  return OkStatus();
+}
+
+const char* NameOf(RopeScalingKind kind) {
+  return kind == RopeScalingKind::kYarn     ? "yarn"
+         : kind == RopeScalingKind::kLinear ? "linear"
+                                            : "none";
+}
+
 }  // namespace
+
+std::string RopeText(const EngineOptions& options) {
+  if (!options.rope_scaling) return "";
+  std::string text = fmt::format("--rope-scaling {}", NameOf(*options.rope_scaling));
+  if (options.rope_scale != 1) text += fmt::format(" --rope-scale {}", options.rope_scale);
+  if (options.yarn_orig_ctx != 0) text += fmt::format(" --yarn-orig-ctx {}", options.yarn_orig_ctx);
+  return text;
+}
+
+Status OverrideRope(const EngineOptions& options, Model* model) {
+  if (!options.rope_scaling) return OkStatus();
+  RopeScaling scaling;
+  scaling.kind = *options.rope_scaling;
+  scaling.factor = static_cast<double>(options.rope_scale);
+  scaling.original_seq_len = options.yarn_orig_ctx;
+  if (scaling.kind == RopeScalingKind::kYarn) scaling.attn_factor = YarnAttnFactor(scaling.factor);
+  const Status status = model->OverrideRope(scaling);
+  if (status.ok()) return status;
+  return InvalidArgument("{}: {}", RopeText(options), status.message());
+}
 
 Status CheckOptions(const EngineOptions& options) {
   TIDAL_CHECK(options.cache_tokens >= 0 && (options.cache_tokens == 0 || options.ctx_size > 0),
               "a cache of {} tokens for contexts of {}", options.cache_tokens, options.ctx_size);
   TIDAL_RETURN_IF_ERROR(CheckDevice(options.device));
+  TIDAL_RETURN_IF_ERROR(CheckRope(options));
   if (options.num_threads < 0 || options.num_threads > 1024) {
     return InvalidArgument("--threads is {}, expected 1 to 1024", options.num_threads);
   }

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 
 #include "attention/built_in_calibrations.h"
 #include "attention/sidecar.h"
@@ -19,6 +20,13 @@ namespace tidal {
 // kInvalidArgument or kUnsupported, naming the flag. REQUIRES: a ctx_size where there are
 // cache_tokens.
 Status CheckOptions(const EngineOptions& options);
+
+// The RoPE scaling that was asked for in place of the file's, as the command line has it
+// ("--rope-scaling yarn --rope-scale 4"); empty where none was.
+std::string RopeText(const EngineOptions& options);
+
+// Puts it in place. kInvalidArgument, naming the flags. REQUIRES: options that CheckOptions took.
+Status OverrideRope(const EngineOptions& options, Model* model);
 
 // The context to use: what was asked for, checked; or what the model was trained with, cut to what
 // fits in memory. kInvalidArgument, kOutOfMemory (with the largest context that fits).

@@ -1,5 +1,6 @@
 #include "model/model.h"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <string_view>
@@ -10,6 +11,7 @@
 #include "hf/hf_folder.h"
 #include "model/hf_reader.h"
 #include "model/model_reader.h"
+#include "model/rope_scaling.h"
 
 namespace tidal {
 float ModelConfig::attn_scale() const { return 1.0F / std::sqrt(static_cast<float>(head_dim)); }
@@ -43,6 +45,16 @@ Result<Model> Model::LoadHf(const std::string& path) {
   TIDAL_ASSIGN_OR_RETURN(model.config_, ReadHfConfig(*model.hf_));
   TIDAL_ASSIGN_OR_RETURN(model.weights_, ReadHfWeights(*model.hf_, model.config_, &model.widened_));
   return model;
+}
+
+Status Model::OverrideRope(RopeScaling scaling) {
+  if (scaling.original_seq_len == 0) scaling.original_seq_len = config_.trained_seq_len;
+  config_.rope_attn_factor = 1;
+  TIDAL_RETURN_IF_ERROR(ApplyRopeScaling(scaling, &config_));
+  const double stretched = static_cast<double>(scaling.original_seq_len) * scaling.factor;
+  config_.trained_seq_len = static_cast<int32_t>(std::clamp(
+      stretched, static_cast<double>(config_.trained_seq_len), static_cast<double>(kMaxSeqLen)));
+  return OkStatus();
 }
 
 const std::string& Model::path() const { return path_; }

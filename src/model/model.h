@@ -15,6 +15,8 @@
 
 namespace tidal {
 
+struct RopeScaling;
+
 class HfFolder;
 
 // Which elements of a head rotate together: (2i, 2i+1), as Llama GGUFs store them, or (i, i +
@@ -98,6 +100,11 @@ class Model {
   // matrices: `dtype`, one that is kept as it is. REQUIRES: a config as Load gives; no RoPE
   // scaling, biases or head norms.
   static Model WithRandomWeights(const ModelConfig& config, DType dtype);
+
+  // Puts this RoPE scaling in place of the one that the file states, and lets the context be as
+  // many times longer. An original_seq_len of 0 means the length that the file says the model was
+  // trained with. Errors, without the path: those of ApplyRopeScaling (rope_scaling.h).
+  Status OverrideRope(RopeScaling scaling);
 
   Model(Model&&) noexcept;
   Model& operator=(Model&&) noexcept;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "model/model_testing.h"
+#include "model/rope_scaling.h"
 
 namespace tidal {
 namespace {
@@ -111,6 +112,28 @@ TEST(RandomModelTest, YarnKeysReachTheConfiguration) {
     writer->Add("llama.rope.scaling.yarn_log_multiplier", 0.1F);
   });
   ExpectError(variant, StatusCode::kUnsupported, {"yarn_log_multiplier", "0.1"});
+}
+
+// What the command line asks for is what a file would state.
+TEST(RandomModelTest, AnotherRopeScalingTakesThePlaceOfTheFiles) {
+  const Result<Model> stated =
+      LoadChanged({.trained_seq_len = 4096, .yarn_rope_factor = 4.0F}, [](GgufWriter*) {});
+  ASSERT_TRUE(stated.ok()) << stated.status().message();
+  Result<Model> plain = LoadChanged({.trained_seq_len = 4096}, [](GgufWriter*) {});
+  ASSERT_TRUE(plain.ok()) << plain.status().message();
+  ASSERT_TRUE(
+      plain
+          ->OverrideRope(
+              {.kind = RopeScalingKind::kYarn, .factor = 4, .attn_factor = YarnAttnFactor(4)})
+          .ok());
+  EXPECT_EQ(plain->config().rope_freq_divisors, stated->config().rope_freq_divisors);
+  EXPECT_EQ(plain->config().rope_attn_factor, stated->config().rope_attn_factor);
+  EXPECT_EQ(plain->config().trained_seq_len, stated->config().trained_seq_len);
+  ASSERT_TRUE(plain->OverrideRope({.kind = RopeScalingKind::kLinear, .factor = 2}).ok());
+  EXPECT_EQ(plain->config().rope_freq_divisors, std::vector<float>(8, 2.0F));
+  EXPECT_EQ(plain->config().rope_attn_factor, 1);
+  ASSERT_TRUE(plain->OverrideRope({.kind = RopeScalingKind::kNone}).ok());
+  EXPECT_TRUE(plain->config().rope_freq_divisors.empty());
 }
 
 TEST(RandomModelTest, Qwen3HasQkNormsAndItsOwnHeadDim) {

@@ -9,6 +9,10 @@
 
 namespace tidal {
 
+// How many times longer a context can be asked to become: far above what any model was stretched
+// by.
+inline constexpr float kMaxRopeScale = 1024;
+
 enum class RopeScalingKind : uint8_t { kNone, kLinear, kLlama3, kYarn };
 
 // As a model's file states it; each field is of the kinds named with it. Numbers are finite and
