@@ -227,7 +227,7 @@ class Reports(unittest.TestCase):
 
     def test_the_texts_of_a_whole_folder_are_named_at_once(self):
         names = [f"-f data/eval/test/{file.name}" for file in sorted((TOOLS.parent / "data/eval/test").glob("*.txt"))]
-        for given, shown in ((names, "tidal eval loss $(printf -- '-f %s ' data/eval/test/*.txt) -m x"),
+        for given, shown in ((names, "tidal eval loss $TEST_TEXTS -m x"),
                              (names[1:], f"tidal eval loss {' '.join(names[1:])} -m x")):
             run = loss_run([0.1] * 6, command=f"tidal eval loss {' '.join(given)} -m x")
             run["plans"][0]["kl_along"] = [0.125, 0.25, None, 0.5]

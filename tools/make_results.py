@@ -20,12 +20,13 @@ TABLES_BEGIN = "<!-- The tables below are written by tools/make_results.py. -->"
 
 
 def shortened(command):
-    """The command with the texts of a whole folder named at once."""
+    """The command with the texts of a whole folder in a variable: those of data/eval/test are $TEST_TEXTS."""
     def texts(match):
         files = match.group().split()[1::2]
         folder = files[0].rpartition("/")[0]
         every = [f"{folder}/{file.name}" for file in sorted((ROOT / folder).glob("*.txt"))]
-        return f"$(printf -- '-f %s ' {folder}/*.txt)" if len(files) > 1 and files == every else match.group()
+        is_whole = len(files) > 1 and files == every
+        return f"${pathlib.Path(folder).name.upper()}_TEXTS" if is_whole else match.group()
     return re.sub(r"-f \S+\.txt(?: -f \S+\.txt)*", texts, command)
 
 
