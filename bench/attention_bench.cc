@@ -7,7 +7,8 @@
 //
 // Counters: GB/s are 1e9 bytes of K and V rows (each once) per second of wall time, GFLOP/s 1e9
 // multiplications and additions over the visible tokens. Layers rotate over kRotatedBytes in
-// decode, several times what the last cache of a large server holds; compare with matmul_bench's `read`.
+// decode, several times what the last cache of a large server holds; compare with matmul_bench's
+// `read`.
 #include <algorithm>
 #include <benchmark/benchmark.h>
 #include <cmath>
