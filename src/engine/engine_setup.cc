@@ -91,9 +91,15 @@ Result<int32_t> ChooseCtxSize(const EngineOptions& options, const Model& model,
   const int32_t trained = model.config().trained_seq_len;
   if (options.ctx_size < 0)
     return InvalidArgument("--ctx-size is {}, expected 1 to {}", options.ctx_size, trained);
+  if (options.ctx_size > trained && options.rope_scaling) {
+    return InvalidArgument("--ctx-size is {}, but {} with {} takes at most {}", options.ctx_size,
+                           options.model_path, RopeText(options), trained);
+  }
   if (options.ctx_size > trained) {
     return InvalidArgument(
-        "--ctx-size is {}, but {} was trained with a context of {}; ask for at most that",
+        "--ctx-size is {}, but {} was trained with a context of {}; ask for at most that, or "
+        "stretch "
+        "it with --rope-scaling",
         options.ctx_size, options.model_path, trained);
   }
   TIDAL_ASSIGN_OR_RETURN(const CacheRoom room, MeasureRoom(options, model, index));
