@@ -1,7 +1,6 @@
 #include "eval/free_run.h"
 
 #include <algorithm>
-#include <cmath>
 #include <deque>
 #include <memory>
 #include <set>
@@ -163,18 +162,11 @@ Status RunWindows(Engine* engine, const FreeRunRequest& request, std::span<const
 }
 
 std::vector<double> KlAlong(const std::vector<FreeRunText>& texts, int32_t generate) {
-  std::vector<double> sums(kFreeRunParts, 0.0);
-  std::vector<double> counts(kFreeRunParts, 0.0);
-  for (const FreeRunText& text : texts) {
-    for (size_t row = 0; row < text.kl.size(); ++row) {
-      const size_t part = row * kFreeRunParts / static_cast<size_t>(generate);
-      sums[part] += static_cast<double>(text.kl[row]);
-      ++counts[part];
-    }
-  }
-  for (size_t part = 0; part < sums.size(); ++part)
-    sums[part] = counts[part] == 0 ? std::nan("") : sums[part] / counts[part];
-  return sums;
+  PartMeans parts(kFreeRunParts);
+  for (const FreeRunText& text : texts)
+    for (size_t row = 0; row < text.kl.size(); ++row)
+      parts.Add(row, static_cast<size_t>(generate), static_cast<double>(text.kl[row]));
+  return parts.Means();
 }
 
 void Summarize(int32_t generate, FreeRunResult* result) {

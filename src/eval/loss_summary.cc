@@ -85,18 +85,11 @@ Sum SumOver(const PlanWindow& window, const Value& value) {
 double KlOf(const TokenLoss& token) { return static_cast<double>(token.kl); }
 
 std::vector<double> KlAlong(const PlanLoss& plan) {
-  std::vector<Sum> parts(kLossParts);
-  for (const PlanWindow& window : plan.windows) {
-    for (size_t row = 0; row < window.tokens.size(); ++row) {
-      Sum& part = parts[row * kLossParts / window.tokens.size()];
-      part.sum += KlOf(window.tokens[row]);
-      ++part.count;
-    }
-  }
-  std::vector<double> means;
-  for (const Sum& part : parts)
-    means.push_back(part.count == 0 ? std::nan("") : part.sum / part.count);
-  return means;
+  PartMeans parts(kLossParts);
+  for (const PlanWindow& window : plan.windows)
+    for (size_t row = 0; row < window.tokens.size(); ++row)
+      parts.Add(row, window.tokens.size(), KlOf(window.tokens[row]));
+  return parts.Means();
 }
 
 LossSummary SummaryOf(const PlanLoss& plan, const PlanLoss& first, const Means& means) {

@@ -98,4 +98,17 @@ RocCurve RocOf(std::span<const float> scores, std::span<const uint8_t> bad) {
   return roc;
 }
 
+void PartMeans::Add(size_t row, size_t num_rows, double value) {
+  const size_t part = row * sums_.size() / num_rows;
+  sums_[part] += value;
+  ++counts_[part];
+}
+
+std::vector<double> PartMeans::Means() const {
+  std::vector<double> means;
+  for (size_t part = 0; part < sums_.size(); ++part)
+    means.push_back(counts_[part] == 0 ? std::nan("") : sums_[part] / counts_[part]);
+  return means;
+}
+
 }  // namespace tidal

@@ -3,6 +3,7 @@
 #ifndef TIDAL_EVAL_STATISTICS_H_
 #define TIDAL_EVAL_STATISTICS_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -49,6 +50,23 @@ inline constexpr int kRocPoints = 101;
 // ROC of "score is low" against "is bad". AUC by ranks, ties count half. REQUIRES: equal sizes.
 // 0.5 and no points where all or none are bad.
 RocCurve RocOf(std::span<const float> scores, std::span<const uint8_t> bad);
+
+// Means over equal parts of texts, from their beginnings to their ends.
+class PartMeans {
+ public:
+  explicit PartMeans(int32_t num_parts)
+      : sums_(static_cast<size_t>(num_parts)), counts_(static_cast<size_t>(num_parts)) {}
+
+  // The value of row `row` of a text that has, or could have had, `num_rows`. REQUIRES: row <
+  // num_rows.
+  void Add(size_t row, size_t num_rows, double value);
+  // [num_parts]; NaN for a part without a value.
+  std::vector<double> Means() const;
+
+ private:
+  std::vector<double> sums_;
+  std::vector<double> counts_;
+};
 
 }  // namespace tidal
 
