@@ -110,7 +110,7 @@ class Measurements:
     def long_calibrated(self, context):
         scorer = calibrated_scorer(self.path)
         return self.long(context, [f"tidal:budget={budget}{more}" for budget in (1024, 2048)
-                                   for more in ("", ":correct=64", f":select=all:scorer={scorer}")])
+                                   for more in ("", ":correct=64", ":scope=kv", ":scope=kv:correct=64", f":select=all:scorer={scorer}")])
 
     def presets(self, context):
         return self.loss(self.files, context, 64 if context < 16384 else 48, presets(), windows=4)
