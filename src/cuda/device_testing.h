@@ -20,11 +20,15 @@ class DeviceArray {
     Result<DeviceBuffer> buffer = DeviceBuffer::Create(bytes, "a test's array");
     TIDAL_CHECK(buffer.ok(), "{}", buffer.status().message());
     buffer_ = std::move(buffer).value();
-    if (bytes > 0) {
-      const cudaError_t error = cudaMemcpy(buffer_.data(), values.data(),
-                                           static_cast<size_t>(bytes), cudaMemcpyHostToDevice);
-      TIDAL_CHECK(error == cudaSuccess, "{}", cudaGetErrorString(error));
-    }
+    Write(values);
+  }
+  // As many as there are.
+  void Write(const std::vector<T>& values) {
+    TIDAL_CHECK(values.size() == count_, "{} values for {}", values.size(), count_);
+    if (count_ == 0) return;
+    const cudaError_t error =
+        cudaMemcpy(buffer_.data(), values.data(), count_ * sizeof(T), cudaMemcpyHostToDevice);
+    TIDAL_CHECK(error == cudaSuccess, "{}", cudaGetErrorString(error));
   }
   T* data() const { return buffer_.as<T>(); }
   std::vector<T> Read() const {

@@ -17,18 +17,39 @@ constexpr int64_t kSmallSharedBytes = 98 * 1024;
 constexpr int64_t kLargeSharedBytes = (228 - 2) * 1024 - kSmallSharedBytes;
 constexpr int64_t kAllSharedBytes = 227 * 1024;
 constexpr int kFewestStages = 3;  // one in use, two on their way
+// Tasks of each warp, on average, for which tasks of more rows are taken: fewer, and the warps
+// would end far apart, few loads on their way.
+constexpr int64_t kFewestRounds = 8;
 constexpr int kSharedAlign = 128;
 
 struct Plan {
   int grid = 0;
-  int rows = 0;  // of x, as compiled
+  int rows = 0;       // of x, as compiled
+  int task_rows = 0;  // weight rows of a task, of each matrix whose rows it pairs
   int shared_bytes = 0;
   MatvecParams params;
 };
 
-int64_t TaskRows(const ProductCall& call) {
+bool IsGated(const ProductCall& call) { return call.output == ProductOutput::kSiluMul; }
+
+// Of all jobs, where a task has so many rows of each.
+int64_t CountTasks(const ProductCall& call, int task_rows) {
+  int64_t tasks = 0;
+  for (const ProductJob& job : call.jobs.first(IsGated(call) ? 1 : call.jobs.size()))
+    tasks += CeilDiv(job.weight->rows, task_rows);
+  return tasks;
+}
+
+// Rows of one matrix.
+int TaskRows(const ProductCall& call, int rows, int num_sms) {
   if (IsTiled(call.jobs[0].weight->dtype)) return kTileRows;
-  return call.output == ProductOutput::kSiluMul ? kFloatTaskRows / 2 : kFloatTaskRows;
+  const int matrices = IsGated(call) ? 2 : 1;
+  int task_rows = kFloatTaskRows / matrices;
+  while (task_rows * matrices > FewestFloatTaskRows(rows) && task_rows > 1 &&
+         CountTasks(call, task_rows) < kFewestRounds * num_sms * kMatvecWarps) {
+    task_rows /= 2;
+  }
+  return task_rows;
 }
 
 // A block's tasks, of the block that has most, counting one for each warp where warps have their
@@ -44,19 +65,20 @@ struct SharedParts {
   int64_t stage = 0;  // of all warps
 };
 
-SharedParts PartsFor(const ProductCall& call, int rows, int64_t cols, int64_t rounds,
+SharedParts PartsFor(const ProductCall& call, const Plan& plan, int64_t cols, int64_t rounds,
                      bool several_passes) {
   const DType type = call.jobs[0].weight->dtype;
   SharedParts parts;
   parts.stage = kMatvecWarps * StageBytes(type);
   const int64_t staged = RoundUp(cols, kXAlignCols);
-  const int64_t matrices = call.output == ProductOutput::kSiluMul ? 2 : 1;
+  const int matrices = IsGated(call) ? 2 : 1;
   if (IsTiled(type)) {
-    parts.x = PackedXBytes(type, rows, staged) + PackedPartialBytes(rows);
-    if (several_passes) parts.carry = rounds * matrices * PackedCarryBytes(rows);
+    parts.x = PackedXBytes(type, plan.rows, staged) + PackedPartialBytes(plan.rows);
+    if (several_passes) parts.carry = rounds * matrices * PackedCarryBytes(plan.rows);
   } else {
-    parts.x = rows * staged * static_cast<int64_t>(sizeof(float));
-    if (several_passes) parts.carry = rounds * FloatCarryBytes(rows);
+    parts.x = plan.rows * staged * static_cast<int64_t>(sizeof(float));
+    if (several_passes)
+      parts.carry = rounds * FloatCarryBytes(plan.rows, matrices * plan.task_rows);
   }
   parts.x = RoundUp(parts.x, kSharedAlign);
   parts.carry = RoundUp(parts.carry, kSharedAlign);
@@ -81,7 +103,7 @@ bool PlaceInShared(const ProductCall& call, int64_t rounds, Plan* plan) {
   MatvecParams& params = plan->params;
   params.num_passes = 1;
   params.pass_cols = static_cast<int32_t>(RoundUp(cols, kXAlignCols));
-  const SharedParts whole = PartsFor(call, plan->rows, cols, rounds, false);
+  const SharedParts whole = PartsFor(call, *plan, cols, rounds, false);
   for (const int64_t budget : {kSmallSharedBytes, kLargeSharedBytes, kAllSharedBytes}) {
     if (Place(whole, budget, plan)) return true;
   }
@@ -89,7 +111,7 @@ bool PlaceInShared(const ProductCall& call, int64_t rounds, Plan* plan) {
     const int64_t pass_cols = quanta * kPassQuantum;
     params.num_passes = static_cast<int32_t>(CeilDiv(cols, pass_cols));
     params.pass_cols = static_cast<int32_t>(pass_cols);
-    const SharedParts parts = PartsFor(call, plan->rows, pass_cols, rounds, true);
+    const SharedParts parts = PartsFor(call, *plan, pass_cols, rounds, true);
     if (Place(parts, kAllSharedBytes, plan)) return true;
   }
   return false;
@@ -97,7 +119,7 @@ bool PlaceInShared(const ProductCall& call, int64_t rounds, Plan* plan) {
 
 bool IsAligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
 
-void Describe(const ProductCall& call, int64_t num_rows, MatvecParams* params) {
+void Describe(const ProductCall& call, int64_t num_rows, int task_rows, MatvecParams* params) {
   params->num_jobs = static_cast<int32_t>(call.jobs.size());
   params->cols = static_cast<int32_t>(call.jobs[0].weight->cols);
   params->x = call.x;
@@ -116,23 +138,40 @@ void Describe(const ProductCall& call, int64_t num_rows, MatvecParams* params) {
                        .out = job.out,
                        .out_stride = job.out_stride,
                        .bias = job.bias};
-    const bool shares_tasks = call.output == ProductOutput::kSiluMul && i > 0;
-    const int64_t tasks = shares_tasks ? 0 : CeilDiv(job.weight->rows, TaskRows(call));
+    const bool shares_tasks = IsGated(call) && i > 0;
+    const int64_t tasks = shares_tasks ? 0 : CeilDiv(job.weight->rows, task_rows);
     params->task_begin[i + 1] = params->task_begin[i] + static_cast<int32_t>(tasks);
   }
 }
 
-std::optional<Plan> PlanCall(const ProductCall& call, int64_t num_rows, int num_sms) {
+// Fixed are as many tasks of each warp as its ring can hold; the others are drawn. None are where
+// the sums of a task are kept between passes.
+void PlanDraws(const ProductCall& call, int64_t tasks, int32_t* next_task, Plan* plan) {
+  const DType type = call.jobs[0].weight->dtype;
+  if (IsTiled(type) || plan->params.num_passes > 1) return;
+  const int task_rows = (IsGated(call) ? 2 : 1) * plan->task_rows;
+  const int64_t stages =
+      CeilDiv(task_rows * FloatRowBytes(type, plan->params.cols), StageBytes(type));  // of a task
+  const int64_t fixed = CeilDiv(plan->params.num_stages, stages) * plan->grid * kMatvecWarps;
+  if (tasks <= fixed) return;
+  plan->params.num_fixed_tasks = static_cast<int32_t>(fixed);
+  plan->params.next_task = next_task;
+}
+
+std::optional<Plan> PlanCall(const ProductCall& call, int64_t num_rows, int num_sms,
+                             int32_t* next_task) {
   if (num_rows < 1 || num_rows > kMaxMatvecRows || call.jobs.size() > kMaxMatvecJobs) return {};
   for (const ProductJob& job : call.jobs) {
     if (job.weight->dtype != call.jobs[0].weight->dtype) return {};
   }
   Plan plan;
-  Describe(call, num_rows, &plan.params);
   plan.rows = CompiledRows(static_cast<int>(num_rows));
+  plan.task_rows = TaskRows(call, plan.rows, num_sms);
+  Describe(call, num_rows, plan.task_rows, &plan.params);
   const int64_t tasks = plan.params.task_begin[plan.params.num_jobs];
   plan.grid = static_cast<int>(std::min<int64_t>(num_sms, tasks));
   if (!PlaceInShared(call, RoundsOf(call, tasks, plan.grid), &plan)) return {};
+  PlanDraws(call, tasks, next_task, &plan);
   return plan;
 }
 
@@ -140,17 +179,23 @@ std::optional<Plan> PlanCall(const ProductCall& call, int64_t num_rows, int num_
 
 int64_t MatvecRows(const ProductCall& call, int num_sms) {
   for (int64_t rows = std::min<int64_t>(call.num_rows, kMaxMatvecRows); rows > 0; rows /= 2) {
-    if (PlanCall(call, rows, num_sms).has_value()) return rows;
+    if (PlanCall(call, rows, num_sms, nullptr).has_value()) return rows;
   }
   return 0;
 }
 
-cudaError_t LaunchMatvec(const ProductCall& call, int num_sms, cudaStream_t stream) {
-  const std::optional<Plan> plan = PlanCall(call, call.num_rows, num_sms);
+cudaError_t LaunchMatvec(const ProductCall& call, int num_sms, int32_t* next_task,
+                         cudaStream_t stream) {
+  const std::optional<Plan> plan = PlanCall(call, call.num_rows, num_sms, next_task);
   if (!plan.has_value()) return cudaErrorInvalidValue;
   const DType type = call.jobs[0].weight->dtype;
-  const auto launch = IsTiled(type) ? LaunchPackedMatvec : LaunchFloatMatvec;
-  return launch(type, plan->rows, plan->params, plan->grid, plan->shared_bytes, stream);
+  if (IsTiled(type)) {
+    return LaunchPackedMatvec(type, plan->rows, plan->params, plan->grid, plan->shared_bytes,
+                              stream);
+  }
+  const int task_rows = (IsGated(call) ? 2 : 1) * plan->task_rows;
+  return LaunchFloatMatvec(type, plan->rows, task_rows, plan->params, plan->grid,
+                           plan->shared_bytes, stream);
 }
 
 }  // namespace tidal

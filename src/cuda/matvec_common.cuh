@@ -149,6 +149,18 @@ __device__ inline void AllowNextAfterLoads() {
   if (threadIdx.x < 32) AllowNext();
 }
 
+// Tasks that are drawn: *next_task counts the draws of a launch. Each of its `drawers` (all of
+// which have fixed tasks) draws until it gets an index that no task has, and then no more; so that
+// the number of draws is known, and who makes the last one can set the counter back while others
+// still work. Draws come after WaitForInputs only, when the kernels before have ended and theirs
+// are over.
+__device__ inline int DrawTask(const MatvecParams& p) {
+  return p.num_fixed_tasks + atomicAdd(p.next_task, 1);
+}
+__device__ inline void ResetAfterLastDraw(const MatvecParams& p, int drawn, int drawers) {
+  if (drawn == p.task_begin[p.num_jobs] + drawers - 1) *p.next_task = 0;
+}
+
 // The job that a task belongs to.
 __device__ inline int JobOf(const MatvecParams& p, int task) {
   int job = 0;

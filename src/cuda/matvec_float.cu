@@ -1,15 +1,19 @@
 // What      y = W x for 1 to 8 rows of x and weights of F32, F16 or BF16; RMS norm in front, bias,
 //           addition or silu(gate) * up behind.
 // Shapes    W [rows][cols] (weight_layout.h), x [num_rows][cols] f32, out [num_rows][rows] f32.
-// Launch    one block of 8 warps per multiprocessor; task t (4 weight rows) belongs to warp
-//           t / grid % 8 of block t % grid, so that no multiprocessor has over 4 rows more than
-//           another. Each warp streams its rows through a ring of 2 KB stages in shared memory,
-//           filled before WaitForInputs: while the kernel before drains and x is normed, the memory
-//           keeps reading. Where x lets it, a block takes under half of the shared memory, so that
-//           the next kernel's blocks can do the same beside it.
+// Launch    one block of 8 warps per multiprocessor; a task (4, 2 or 1 weight rows) is a warp's.
+// The
+//           first tasks of a warp are fixed: warp w of block b has task w * grid + b, and as many
+//           more as its ring can hold; the others are drawn from a counter (matvec_common.cuh), so
+//           that a multiprocessor that began late, or has two blocks, does fewer. Each warp streams
+//           its rows through a ring of 2 KB stages in shared memory, filled before WaitForInputs:
+//           while the kernel before drains and x is normed, the memory keeps reading. Where x lets
+//           it, a block takes under half of the shared memory, so that the next kernel's blocks can
+//           do the same beside it.
 // Bytes     W once, x once per multiprocessor from L2.
 // Numerics  float32 multiply-adds, in column order within a lane, then a tree over the lanes. Fixed
-//           order; the result of a row of x does not depend on the other rows nor on their number.
+//           order, the same for tasks of 4, 2 and 1 rows and whoever draws them; the result of a
+//           row of x does not depend on the other rows nor on their number.
 // Oracle    DequantizeRow and sums in double; products_test.cc.
 #include <cuda_fp16.h>
 
@@ -61,17 +65,26 @@ struct WeightRow {
   int job;
   int row;
 };
+// Row i of a task of kRows.
+template <int kRows>
 __device__ WeightRow RowOfTask(const MatvecParams& p, int task, int i) {
-  if (p.output == ProductOutput::kSiluMul) return {i / 2, task * 2 + i % 2};
+  if (p.output == ProductOutput::kSiluMul) {
+    constexpr int kPairs = kRows > 1 ? kRows / 2 : 1;
+    return {i / kPairs, task * kPairs + i % kPairs};
+  }
   const int job = JobOf(p, task);
-  return {job, (task - p.task_begin[job]) * kFloatTaskRows + i};
+  return {job, (task - p.task_begin[job]) * kRows + i};
 }
 
-template <DType kType>
+// A stage holds a run of each row of a task.
+template <DType kType, int kRows>
 struct Geometry {
+  static constexpr int kRunBytes = StageBytes(kType) / kRows;
+  static constexpr int kRunCols = kRunBytes / FloatBytes(kType);
+
   int num_tasks;
   int first_task;
-  int task_stride;
+  int task_stride;  // the grid's warps
   int row_bytes;
   int run_steps;  // of a whole pass
 
@@ -80,55 +93,100 @@ struct Geometry {
         first_task(static_cast<int>(threadIdx.x / 32 * gridDim.x + blockIdx.x)),
         task_stride(static_cast<int>(gridDim.x) * kMatvecWarps),
         row_bytes(static_cast<int>(FloatRowBytes(kType, p.cols))),
-        run_steps(p.pass_cols / Vector<kType>::kStepCols) {}
+        run_steps((p.pass_cols + kRunCols - 1) / kRunCols) {}  // several passes: whole runs
   __device__ int Steps(int pass) const {
-    const int left = (row_bytes + kFloatRunBytes - 1) / kFloatRunBytes - pass * run_steps;
+    const int left = (row_bytes + kRunBytes - 1) / kRunBytes - pass * run_steps;
     return min(left, run_steps);
   }
   __device__ int RunBytes(int step_of_row) const {
-    return min(kFloatRunBytes, row_bytes - step_of_row * kFloatRunBytes);
+    return min(kRunBytes, row_bytes - step_of_row * kRunBytes);
   }
 };
 
 // Walks the warp's stages in the order in which they will be used, as far ahead as the ring allows.
-template <DType kType>
+// Where tasks are drawn there is one pass, and the first stage of a task has its index beside it:
+// tasks[slot] of the ring's slots; in the slot after the last stage is an index that no task has.
+template <DType kType, int kRows>
 class Feeder {
  public:
-  __device__ Feeder(const MatvecParams& p, const Geometry<kType>& geometry)
-      : p_(p), geometry_(geometry), task_(geometry.first_task) {
-    if (task_ >= geometry_.num_tasks) pass_ = p_.num_passes;
+  __device__ Feeder(const MatvecParams& p, const Geometry<kType, kRows>& geometry, int* tasks)
+      : p_(p), geometry_(geometry), tasks_(tasks), task_(geometry.first_task) {
     FindRow();
   }
+
+  // Before the first stage of a task that is not fixed is fed. After WaitForInputs: before, the
+  // counter is the earlier kernels'.
+  __device__ void StartDrawing() {
+    if (p_.next_task != nullptr) Draw();
+  }
+
   __device__ void Feed(WarpRing* ring) {
-    if (pass_ == p_.num_passes) return;
-    const int step = pass_ * geometry_.run_steps + step_;
-    ring->Fill(row_ + static_cast<int64_t>(step) * kFloatRunBytes, geometry_.RunBytes(step),
-               kFloatTaskRows);
-    if (++step_ < geometry_.Steps(pass_)) return;
-    step_ = 0;
-    task_ += geometry_.task_stride;
-    if (task_ >= geometry_.num_tasks) {
-      task_ = geometry_.first_task;
-      ++pass_;
+    if (task_ >= geometry_.num_tasks) return;
+    // Not as soon as the last stage is fed: the index need not be there yet.
+    if (step_ == steps_ && !NextTask(ring->fill_slot())) return;
+    if (step_ == 0 && p_.next_task != nullptr) {
+      __syncwarp();  // all lanes have read what the slot held
+      if (threadIdx.x % 32 == 0) tasks_[ring->fill_slot()] = task_;
     }
-    FindRow();
+    const int step = pass_ * geometry_.run_steps + step_;
+    ring->Fill(row_ + static_cast<int64_t>(step) * Geometry<kType, kRows>::kRunBytes,
+               geometry_.RunBytes(step), kRows);
+    ++step_;
+  }
+
+  // The task that follows `task`, of which all stages were taken and as many fed.
+  __device__ int TaskAfter(int task, const WarpRing& ring) const {
+    return p_.next_task == nullptr ? task + geometry_.task_stride : tasks_[ring.take_slot()];
   }
 
  private:
+  // The index comes while the stages of the task before it are fed.
+  __device__ void Draw() {
+    if (threadIdx.x % 32 == 0) drawn_ = DrawTask(p_);
+  }
+
+  // Whether there is one.
+  __device__ bool NextTask(int slot) {
+    step_ = 0;
+    if (p_.next_task == nullptr) {
+      task_ += geometry_.task_stride;
+      if (task_ >= geometry_.num_tasks && ++pass_ < p_.num_passes) task_ = geometry_.first_task;
+    } else if (task_ + geometry_.task_stride < p_.num_fixed_tasks) {
+      task_ += geometry_.task_stride;
+    } else {
+      task_ = __shfl_sync(~0u, drawn_, 0);
+      if (task_ < geometry_.num_tasks) {
+        Draw();
+      } else {
+        if (threadIdx.x % 32 == 0) {
+          tasks_[slot] = task_;
+          ResetAfterLastDraw(p_, task_, geometry_.task_stride);
+        }
+        __syncwarp();
+      }
+    }
+    FindRow();
+    return task_ < geometry_.num_tasks;
+  }
+
   __device__ void FindRow() {
-    if (pass_ == p_.num_passes) return;
-    const WeightRow at = RowOfTask(p_, task_, threadIdx.x % kFloatTaskRows);
+    if (task_ >= geometry_.num_tasks) return;
+    const WeightRow at = RowOfTask<kRows>(p_, task_, threadIdx.x % kRows);
     const MatvecParams::Job& job = p_.jobs[at.job];
     const int row = min(at.row, job.rows - 1);  // a task's missing rows repeat the last one
     row_ = job.weight + static_cast<int64_t>(row) * geometry_.row_bytes;
+    steps_ = geometry_.Steps(pass_);
   }
 
   const MatvecParams& p_;
-  const Geometry<kType>& geometry_;
+  const Geometry<kType, kRows>& geometry_;
+  int* tasks_;
   int task_;
+  int drawn_ = 0;  // of lane 0: the task after task_
   int pass_ = 0;
   int step_ = 0;
-  const uint8_t* row_ = nullptr;  // of lane i: the task's row i % 4
+  int steps_ = 0;
+  const uint8_t* row_ = nullptr;  // of lane i: the task's row i % kRows
 };
 
 // x of a pass, times the norm's weights, to shared memory; adds up the squares of x.
@@ -142,28 +200,27 @@ __device__ void StageX(const MatvecParams& p, int pass, float* x, float (&square
                   });
 }
 
-// acc[i * kN + n] += row i of the stage times row n of x.
-template <DType kType, int kN>
-__device__ void Accumulate(const uint8_t* stage, int run_bytes, const float* x, int x_stride,
-                           float (&acc)[kFloatTaskRows * kN]) {
+// acc[i * kN + n] += row i of a step of the stage times row n of x.
+template <DType kType, int kN, int kRows>
+__device__ __forceinline__ void AccumulateStep(const uint8_t* stage, int run_bytes, const float* x,
+                                               int x_stride, float (&acc)[kRows * kN]) {
   using V = Vector<kType>;
   const int lane = threadIdx.x % 32;
-  if (lane * 16 >= run_bytes) return;
-  uint4 w[kFloatTaskRows];
+  uint4 w[kRows];
 #pragma unroll
-  for (int i = 0; i < kFloatTaskRows; ++i) {
+  for (int i = 0; i < kRows; ++i) {
     w[i] = *reinterpret_cast<const uint4*>(stage + i * run_bytes + lane * 16);
   }
 #pragma unroll
   for (int quad = 0; quad < V::kQuads; ++quad) {
-    float4 weights[kFloatTaskRows];
+    float4 weights[kRows];
 #pragma unroll
-    for (int i = 0; i < kFloatTaskRows; ++i) weights[i] = V::Quad(w[i], quad);
+    for (int i = 0; i < kRows; ++i) weights[i] = V::Quad(w[i], quad);
 #pragma unroll
     for (int n = 0; n < kN; ++n) {
       const float4 v = *reinterpret_cast<const float4*>(x + n * x_stride + quad * 128 + lane * 4);
 #pragma unroll
-      for (int i = 0; i < kFloatTaskRows; ++i) {
+      for (int i = 0; i < kRows; ++i) {
         float& sum = acc[i * kN + n];
         sum = fmaf(weights[i].x, v.x, sum);
         sum = fmaf(weights[i].y, v.y, sum);
@@ -171,6 +228,26 @@ __device__ void Accumulate(const uint8_t* stage, int run_bytes, const float* x, 
         sum = fmaf(weights[i].w, v.w, sum);
       }
     }
+  }
+}
+
+// The same for all steps, of 32 vectors of each row, that the runs of a stage are.
+template <DType kType, int kN, int kRows>
+__device__ __forceinline__ void Accumulate(const uint8_t* stage, int run_bytes, const float* x,
+                                           int x_stride, float (&acc)[kRows * kN]) {
+  constexpr int kStepBytes = 32 * 16;
+  constexpr int kSteps = Geometry<kType, kRows>::kRunBytes / kStepBytes;
+  const auto step = [&](int i) {
+    AccumulateStep<kType, kN, kRows>(stage + i * kStepBytes, run_bytes,
+                                     x + i * Vector<kType>::kStepCols, x_stride, acc);
+  };
+  if (run_bytes == kSteps * kStepBytes) {
+#pragma unroll
+    for (int i = 0; i < kSteps; ++i) step(i);
+  } else {
+    const int bytes = run_bytes - static_cast<int>(threadIdx.x % 32) * 16;  // from the lane's on
+#pragma unroll 1
+    for (int i = 0; i * kStepBytes < bytes; ++i) step(i);
   }
 }
 
@@ -199,43 +276,65 @@ __device__ float SumOverLanes(float (&values)[kCount]) {
   return values[0];
 }
 
+// Which sum of a task a lane has at the end: kLanes lanes have the same one.
+template <int kN, int kRows>
+struct LaneSum {
+  static constexpr int kLanes = 32 / (kRows * kN);
+  static __device__ int Row() { return static_cast<int>(threadIdx.x % 32) / kLanes / kN; }
+  static __device__ int N() { return static_cast<int>(threadIdx.x % 32) / kLanes % kN; }
+};
+
+// What the lane's sum is added to. Asked for when the task begins, it is there at its end; with
+// eight rows of x there are no registers for it.
 template <int kN>
-__device__ void Finish(const MatvecParams& p, int task, float inverse_rms,
-                       float (&acc)[kFloatTaskRows * kN]) {
-  constexpr int kLanes = 32 / (kFloatTaskRows * kN);  // that hold the same sum
-  const int lane = threadIdx.x % 32;
+constexpr bool kAsksEarly = kN < 8;
+template <int kN, int kRows>
+__device__ float LoadAddend(const MatvecParams& p, int task) {
+  if (p.output != ProductOutput::kAdd) return 0;
+  const WeightRow at = RowOfTask<kRows>(p, task, LaneSum<kN, kRows>::Row());
+  const MatvecParams::Job& job = p.jobs[at.job];
+  const int n = LaneSum<kN, kRows>::N();
+  if (at.row >= job.rows || n >= p.num_rows) return 0;
+  return LoadActivation(job.out + n * job.out_stride + at.row);
+}
+
+template <int kN, int kRows>
+__device__ void Finish(const MatvecParams& p, int task, float inverse_rms, float addend,
+                       float (&acc)[kRows * kN]) {
   float value = SumOverLanes(acc) * inverse_rms;
-  const int i = lane / kLanes / kN;
-  const int n = lane / kLanes % kN;
-  const WeightRow at = RowOfTask(p, task, i);
+  const int n = LaneSum<kN, kRows>::N();
+  const WeightRow at = RowOfTask<kRows>(p, task, LaneSum<kN, kRows>::Row());
   const MatvecParams::Job& job = p.jobs[at.job];
   const bool exists = at.row < job.rows && n < p.num_rows;
   if (exists) value = WithBias(job, at.row, value);
-  bool writes = exists && lane % kLanes == 0;
-  if (p.output == ProductOutput::kSiluMul) {
+  bool writes = exists && threadIdx.x % LaneSum<kN, kRows>::kLanes == 0;
+  if (kRows > 1 && p.output == ProductOutput::kSiluMul) {
     const float up = __shfl_xor_sync(~0u, value, 16);
     value = Silu(value) * up;
     writes = writes && at.job == 0;
   }
-  if (writes) PutResult(p, job, at.row, n, value);
+  if constexpr (!kAsksEarly<kN>) addend = LoadAddend<kN, kRows>(p, task);
+  if (p.output == ProductOutput::kAdd) value = addend + value;
+  if (writes) job.out[n * job.out_stride + at.row] = value;
 }
 
-template <DType kType, int kN>
+template <DType kType, int kN, int kRows>
 __global__ void __launch_bounds__(kMatvecThreads, 2)
     FloatMatvecKernel(const __grid_constant__ MatvecParams p) {
-  using V = Vector<kType>;
   extern __shared__ __align__(128) uint8_t shared[];
   const int warp = threadIdx.x / 32;
-  const int lane = threadIdx.x % 32;
-  const Geometry<kType> geometry(p);
+  const Geometry<kType, kRows> geometry(p);
   WarpRing ring(shared + p.ring_offset + warp * p.num_stages * StageBytes(kType),
                 reinterpret_cast<uint64_t*>(shared) + warp * kMaxStages, p.num_stages,
                 StageBytes(kType));
-  Feeder<kType> feeder(p, geometry);
+  Feeder<kType, kRows> feeder(
+      p, geometry,
+      reinterpret_cast<int*>(shared + kBarrierBytes + kReduceBytes) + warp * kMaxStages);
   for (int i = 0; i < p.num_stages; ++i) feeder.Feed(&ring);
   PrefetchNorm(p);
   AllowNext();
   WaitForInputs();
+  feeder.StartDrawing();
 
   auto* reduce = reinterpret_cast<float*>(shared + kBarrierBytes);  // [kN][warps]
   auto* x = reinterpret_cast<float*>(shared + p.x_offset);
@@ -247,27 +346,28 @@ __global__ void __launch_bounds__(kMatvecThreads, 2)
     StageX<kType>(p, pass, x, squares);
     if (last) PutSquares(squares, reduce);
     __syncthreads();
-    float inverse_rms = 1;
-    if (last) {  // of the row of x whose sums this lane will have
-      const int n = lane / (32 / (kFloatTaskRows * kN)) % kN;
-      inverse_rms = InverseRms(p, SumOfSquares(reduce, n));
-    }
+    // Of the row of x whose sums this lane will have.
+    const float inverse_rms =
+        last ? InverseRms(p, SumOfSquares(reduce, LaneSum<kN, kRows>::N())) : 1;
     const int steps = geometry.Steps(pass);
     int round = 0;
-    for (int task = geometry.first_task; task < geometry.num_tasks; task += geometry.task_stride) {
-      constexpr int kSums = kFloatTaskRows * kN;
+    for (int task = geometry.first_task; task < geometry.num_tasks;
+         task = feeder.TaskAfter(task, ring)) {
+      constexpr int kSums = kRows * kN;
+      const float addend = kAsksEarly<kN> && last ? LoadAddend<kN, kRows>(p, task) : 0;
       float acc[kSums];
 #pragma unroll
       for (int i = 0; i < kSums; ++i) {
         acc[i] = pass == 0 ? 0 : carry[(round * kSums + i) * kMatvecThreads];
       }
       for (int step = 0; step < steps; ++step) {
-        Accumulate<kType, kN>(ring.Take(), geometry.RunBytes(pass * geometry.run_steps + step),
-                              x + step * V::kStepCols, p.pass_cols, acc);
+        Accumulate<kType, kN, kRows>(ring.Take(),
+                                     geometry.RunBytes(pass * geometry.run_steps + step),
+                                     x + step * Geometry<kType, kRows>::kRunCols, p.pass_cols, acc);
         feeder.Feed(&ring);
       }
       if (last) {
-        Finish<kN>(p, task, inverse_rms, acc);
+        Finish<kN, kRows>(p, task, inverse_rms, addend, acc);
       } else {
 #pragma unroll
         for (int i = 0; i < kSums; ++i) carry[(round * kSums + i) * kMatvecThreads] = acc[i];
@@ -278,23 +378,31 @@ __global__ void __launch_bounds__(kMatvecThreads, 2)
 }
 
 template <DType kType>
-cudaError_t Start(int rows, const MatvecParams& params, int grid, int shared_bytes,
+cudaError_t Start(int rows, int task_rows, const MatvecParams& params, int grid, int shared_bytes,
                   cudaStream_t stream) {
-  return LaunchForRows(rows, params, grid, shared_bytes, stream,
-                       [](auto n) { return FloatMatvecKernel<kType, n>; });
+  return LaunchForRows(rows, params, grid, shared_bytes, stream, [task_rows](auto n) {
+    constexpr int kN = n;
+    if constexpr (FewestFloatTaskRows(kN) <= 1) {
+      if (task_rows == 1) return FloatMatvecKernel<kType, kN, 1>;
+    }
+    if constexpr (FewestFloatTaskRows(kN) <= 2) {
+      if (task_rows == 2) return FloatMatvecKernel<kType, kN, 2>;
+    }
+    return FloatMatvecKernel<kType, kN, kFloatTaskRows>;
+  });
 }
 
 }  // namespace
 
-cudaError_t LaunchFloatMatvec(DType type, int rows, const MatvecParams& params, int grid,
-                              int shared_bytes, cudaStream_t stream) {
+cudaError_t LaunchFloatMatvec(DType type, int rows, int task_rows, const MatvecParams& params,
+                              int grid, int shared_bytes, cudaStream_t stream) {
   switch (type) {
     case DType::kF32:
-      return Start<DType::kF32>(rows, params, grid, shared_bytes, stream);
+      return Start<DType::kF32>(rows, task_rows, params, grid, shared_bytes, stream);
     case DType::kF16:
-      return Start<DType::kF16>(rows, params, grid, shared_bytes, stream);
+      return Start<DType::kF16>(rows, task_rows, params, grid, shared_bytes, stream);
     case DType::kBF16:
-      return Start<DType::kBF16>(rows, params, grid, shared_bytes, stream);
+      return Start<DType::kBF16>(rows, task_rows, params, grid, shared_bytes, stream);
     default:
       return cudaErrorInvalidValue;
   }

@@ -14,16 +14,22 @@ namespace tidal {
 
 inline constexpr int kMatvecWarps = 8;
 inline constexpr int kMatvecThreads = 32 * kMatvecWarps;
-inline constexpr int kMaxStages = 16;       // of a warp's ring
-inline constexpr int kXAlignCols = 256;     // x is staged in multiples of this
-inline constexpr int kPassQuantum = 2048;   // columns; passes are multiples of it
-inline constexpr int kFloatTaskRows = 4;    // weight rows that a warp works on at once
-inline constexpr int kFloatRunBytes = 512;  // of each of them, in a stage
+inline constexpr int kMaxStages = 16;      // of a warp's ring
+inline constexpr int kXAlignCols = 256;    // x is staged in multiples of this
+inline constexpr int kPassQuantum = 2048;  // columns; passes are multiples of it
+inline constexpr int kFloatTaskRows = 4;   // weight rows that a warp works on at once, at most
+inline constexpr int kFloatStageBytes = 2048;
 
-// Start of every kernel's shared memory: barriers, then what blocks reduce over.
+// Tasks of fewer rows read x from shared memory more often for each weight; with many rows of x
+// that would be slower than device memory. kSiluMul needs two.
+constexpr int FewestFloatTaskRows(int rows) { return std::min(rows, kFloatTaskRows); }
+
+// Start of every kernel's shared memory: barriers, then what blocks reduce over, then the tasks
+// that the stages are of.
 inline constexpr int kBarrierBytes = kMatvecWarps * kMaxStages * 8;
-inline constexpr int kReduceBytes = 1024;
-inline constexpr int kFixedBytes = kBarrierBytes + kReduceBytes;
+inline constexpr int kReduceBytes = 512;
+inline constexpr int kTaskBytes = kMatvecWarps * kMaxStages * 4;
+inline constexpr int kFixedBytes = kBarrierBytes + kReduceBytes + kTaskBytes;
 
 // Tiles: the units that a stage holds.
 constexpr int StageUnits(DType tiled) {
@@ -32,7 +38,7 @@ constexpr int StageUnits(DType tiled) {
 constexpr int StageCols(DType tiled) { return StageUnits(tiled) * UnitCols(tiled); }
 
 constexpr int StageBytes(DType type) {
-  return IsTiled(type) ? StageUnits(type) * UnitBytes(type) : kFloatTaskRows * kFloatRunBytes;
+  return IsTiled(type) ? StageUnits(type) * UnitBytes(type) : kFloatStageBytes;
 }
 
 // Shared memory for `cols` (a multiple of 256) columns of x as tiles need them: two f16 of each
@@ -48,8 +54,8 @@ constexpr int64_t PackedPartialBytes(int rows) {
 // The threads' unfinished sums of one task between passes (of one tile, where a task has two): two
 // rows, for each row of x, or each chunk of a stage where there are fewer rows.
 constexpr int64_t PackedCarryBytes(int rows) { return int64_t{kMatvecThreads} * 2 * rows * 4; }
-constexpr int64_t FloatCarryBytes(int rows) {
-  return int64_t{kMatvecThreads} * kFloatTaskRows * rows * 4;
+constexpr int64_t FloatCarryBytes(int rows, int task_rows) {
+  return int64_t{kMatvecThreads} * task_rows * rows * 4;
 }
 
 // Rows of x that a kernel is compiled for: the next of 1, 2, 4, 8.
@@ -57,9 +63,10 @@ constexpr int CompiledRows(int num_rows) {
   return num_rows <= 1 ? 1 : (num_rows <= 2 ? 2 : (num_rows <= 4 ? 4 : 8));
 }
 
-// Kernels of matvec_float.cu and matvec_packed.cu. `rows` is 1, 2, 4 or 8.
-cudaError_t LaunchFloatMatvec(DType type, int rows, const MatvecParams& params, int grid,
-                              int shared_bytes, cudaStream_t stream);
+// Kernels of matvec_float.cu and matvec_packed.cu. `rows` is 1, 2, 4 or 8, task_rows 1, 2 or 4 from
+// FewestFloatTaskRows(rows) on.
+cudaError_t LaunchFloatMatvec(DType type, int rows, int task_rows, const MatvecParams& params,
+                              int grid, int shared_bytes, cudaStream_t stream);
 cudaError_t LaunchPackedMatvec(DType type, int rows, const MatvecParams& params, int grid,
                                int shared_bytes, cudaStream_t stream);
 
