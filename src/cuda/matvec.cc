@@ -20,6 +20,9 @@ constexpr int kFewestStages = 3;  // one in use, two on their way
 // Tasks of each warp, on average, for which tasks of more rows are taken: fewer, and the warps
 // would end far apart, few loads on their way.
 constexpr int64_t kFewestRounds = 8;
+// Of a task that is drawn (of a block's eight, where warps have their own): less would be done
+// before the next draw is there, about 0.7 us later.
+constexpr int64_t kFewestTaskBytes = 24 * 1024;
 constexpr int kSharedAlign = 128;
 
 struct Plan {
@@ -42,14 +45,36 @@ int64_t CountTasks(const ProductCall& call, int task_rows) {
 
 // Rows of one matrix.
 int TaskRows(const ProductCall& call, int rows, int num_sms) {
-  if (IsTiled(call.jobs[0].weight->dtype)) return kTileRows;
+  const DeviceMatrix& weight = *call.jobs[0].weight;
+  if (IsTiled(weight.dtype)) return kTileRows;
   const int matrices = IsGated(call) ? 2 : 1;
   int task_rows = kFloatTaskRows / matrices;
+  const int64_t row_bytes = FloatRowBytes(weight.dtype, weight.cols) * matrices;
   while (task_rows * matrices > FewestFloatTaskRows(rows) && task_rows > 1 &&
+         task_rows / 2 * row_bytes * kMatvecWarps >= 2 * kFewestTaskBytes &&
          CountTasks(call, task_rows) < kFewestRounds * num_sms * kMatvecWarps) {
     task_rows /= 2;
   }
   return task_rows;
+}
+
+// How many tasks of each warp, or block, its rings can hold; 0 where tasks are too short to be
+// drawn.
+int64_t RoundsInRings(const ProductCall& call, const Plan& plan) {
+  const DeviceMatrix& weight = *call.jobs[0].weight;
+  const int matrices = IsGated(call) ? 2 : 1;
+  int64_t stages = 0;  // of a task, of the warp that has fewest of those that have any
+  int64_t bytes = 0;
+  if (IsTiled(weight.dtype)) {
+    bytes = matrices * TileBytes(weight.dtype, weight.cols);
+    stages = CeilDiv(UnitsPerTile(weight.dtype, weight.cols), StageUnits(weight.dtype));
+    stages = matrices * std::max<int64_t>(stages / kMatvecWarps, 1);
+  } else {
+    bytes = matrices * plan.task_rows * FloatRowBytes(weight.dtype, weight.cols);
+    stages = CeilDiv(bytes, StageBytes(weight.dtype));
+    bytes *= kMatvecWarps;
+  }
+  return bytes < kFewestTaskBytes ? 0 : CeilDiv(plan.params.num_stages, stages);
 }
 
 // A block's tasks, of the block that has most, counting one for each warp where warps have their
@@ -144,16 +169,13 @@ void Describe(const ProductCall& call, int64_t num_rows, int task_rows, MatvecPa
   }
 }
 
-// Fixed are as many tasks of each warp as its ring can hold; the others are drawn. None are where
-// the sums of a task are kept between passes.
+// Fixed are the tasks that the rings can hold; the others are drawn. None are where the sums of a
+// task are kept between passes.
 void PlanDraws(const ProductCall& call, int64_t tasks, int32_t* next_task, Plan* plan) {
-  const DType type = call.jobs[0].weight->dtype;
-  if (IsTiled(type) || plan->params.num_passes > 1) return;
-  const int task_rows = (IsGated(call) ? 2 : 1) * plan->task_rows;
-  const int64_t stages =
-      CeilDiv(task_rows * FloatRowBytes(type, plan->params.cols), StageBytes(type));  // of a task
-  const int64_t fixed = CeilDiv(plan->params.num_stages, stages) * plan->grid * kMatvecWarps;
-  if (tasks <= fixed) return;
+  if (plan->params.num_passes > 1) return;
+  const int warps = IsTiled(call.jobs[0].weight->dtype) ? 1 : kMatvecWarps;  // that have their own
+  const int64_t fixed = RoundsInRings(call, *plan) * plan->grid * warps;
+  if (fixed == 0 || tasks <= fixed) return;
   plan->params.num_fixed_tasks = static_cast<int32_t>(fixed);
   plan->params.next_task = next_task;
 }
