@@ -171,17 +171,19 @@ void Describe(const ProductCall& call, int64_t num_rows, int task_rows, MatvecPa
 
 // Fixed are the tasks that the rings can hold; the others are drawn. None are where the sums of a
 // task are kept between passes.
-void PlanDraws(const ProductCall& call, int64_t tasks, int32_t* next_task, Plan* plan) {
+void PlanDraws(const ProductCall& call, int64_t tasks, uint32_t* next_task, Plan* plan) {
   if (plan->params.num_passes > 1) return;
   const int warps = IsTiled(call.jobs[0].weight->dtype) ? 1 : kMatvecWarps;  // that have their own
   const int64_t fixed = RoundsInRings(call, *plan) * plan->grid * warps;
   if (fixed == 0 || tasks <= fixed) return;
   plan->params.num_fixed_tasks = static_cast<int32_t>(fixed);
   plan->params.next_task = next_task;
+  // Of the tasks, and one in vain for each that draws.
+  plan->params.last_draw = static_cast<uint32_t>(tasks - fixed + int64_t{plan->grid} * warps - 1);
 }
 
 std::optional<Plan> PlanCall(const ProductCall& call, int64_t num_rows, int num_sms,
-                             int32_t* next_task) {
+                             uint32_t* next_task) {
   if (num_rows < 1 || num_rows > kMaxMatvecRows || call.jobs.size() > kMaxMatvecJobs) return {};
   for (const ProductJob& job : call.jobs) {
     if (job.weight->dtype != call.jobs[0].weight->dtype) return {};
@@ -206,7 +208,7 @@ int64_t MatvecRows(const ProductCall& call, int num_sms) {
   return 0;
 }
 
-cudaError_t LaunchMatvec(const ProductCall& call, int num_sms, int32_t* next_task,
+cudaError_t LaunchMatvec(const ProductCall& call, int num_sms, uint32_t* next_task,
                          cudaStream_t stream) {
   const std::optional<Plan> plan = PlanCall(call, call.num_rows, num_sms, next_task);
   if (!plan.has_value()) return cudaErrorInvalidValue;

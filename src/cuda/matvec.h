@@ -27,7 +27,8 @@ struct MatvecParams {
   int32_t num_jobs = 0;
   // Tasks from num_fixed_tasks on are drawn from this counter in device memory, which is 0 before
   // and after a launch; null: all are fixed.
-  int32_t* next_task = nullptr;
+  uint32_t* next_task = nullptr;
+  uint32_t last_draw = 0;
   int32_t num_fixed_tasks = 0;
   int32_t cols = 0;
   const float* x = nullptr;
@@ -56,7 +57,7 @@ int64_t MatvecRows(const ProductCall& call, int num_sms);
 // Enqueues all the call's rows. REQUIRES: call.num_rows <= MatvecRows of a call that differs from
 // it in num_rows at most; *next_task, in device memory, is 0 and no other stream's. All launches of
 // the current device.
-cudaError_t LaunchMatvec(const ProductCall& call, int num_sms, int32_t* next_task,
+cudaError_t LaunchMatvec(const ProductCall& call, int num_sms, uint32_t* next_task,
                          cudaStream_t stream);
 
 }  // namespace tidal

@@ -142,7 +142,7 @@ class Feeder {
  private:
   // The index comes while the stages of the task before it are fed.
   __device__ void Draw() {
-    if (threadIdx.x % 32 == 0) drawn_ = DrawTask(p_);
+    if (threadIdx.x % 32 == 0) draw_ = StartDraw(p_);
   }
 
   // Whether there is one.
@@ -154,14 +154,11 @@ class Feeder {
     } else if (task_ + geometry_.task_stride < p_.num_fixed_tasks) {
       task_ += geometry_.task_stride;
     } else {
-      task_ = __shfl_sync(~0u, drawn_, 0);
+      task_ = TaskOfDraw(p_, __shfl_sync(~0u, draw_, 0));
       if (task_ < geometry_.num_tasks) {
         Draw();
       } else {
-        if (threadIdx.x % 32 == 0) {
-          tasks_[slot] = task_;
-          ResetAfterLastDraw(p_, task_, geometry_.task_stride);
-        }
+        if (threadIdx.x % 32 == 0) tasks_[slot] = task_;
         __syncwarp();
       }
     }
@@ -182,7 +179,7 @@ class Feeder {
   const Geometry<kType, kRows>& geometry_;
   int* tasks_;
   int task_;
-  int drawn_ = 0;  // of lane 0: the task after task_
+  uint32_t draw_ = 0;  // of lane 0: for the task after task_
   int pass_ = 0;
   int step_ = 0;
   int steps_ = 0;

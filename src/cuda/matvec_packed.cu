@@ -75,14 +75,14 @@ class BlockTasks {
   // Asks for the task of the next round that is not known, unless there is none. After
   // WaitForInputs: before, the counter is the earlier kernels'.
   __device__ void StartDrawing() {
-    if (draws_) drawn_ = DrawTask(p_);
+    if (draws_) draw_ = StartDraw(p_);
   }
   // What was asked for; a barrier before others see it.
   __device__ void FinishDrawing() {
     if (!draws_) return;
-    tasks_[next_round_++ % kMaxRounds] = drawn_;
-    draws_ = drawn_ < p_.task_begin[p_.num_jobs];
-    ResetAfterLastDraw(p_, drawn_, static_cast<int>(gridDim.x));
+    const int task = TaskOfDraw(p_, draw_);
+    tasks_[next_round_++ % kMaxRounds] = task;
+    draws_ = task < p_.task_begin[p_.num_jobs];
   }
   // At least the number of tasks: there is none, nor in later rounds.
   __device__ int OfRound(int round) const {
@@ -100,7 +100,7 @@ class BlockTasks {
   int* tasks_;
   bool draws_;
   int next_round_;
-  int drawn_ = 0;
+  uint32_t draw_ = 0;
 };
 
 // Walks the warp's stages in the order in which they will be used.

@@ -64,9 +64,9 @@ class CudaProductsImpl : public CudaProducts {
     TIDAL_ASSIGN_OR_RETURN(up_, DeviceBuffer::Create(bytes, "the rows of matrix products"));
     TIDAL_ASSIGN_OR_RETURN(
         arg_max_, DeviceBuffer::Create(ArgMaxScratchBytes(options_.max_rows), "greedy sampling"));
-    TIDAL_ASSIGN_OR_RETURN(next_task_, DeviceBuffer::Create(sizeof(int32_t), "a task counter"));
+    TIDAL_ASSIGN_OR_RETURN(next_task_, DeviceBuffer::Create(sizeof(uint32_t), "a task counter"));
     TIDAL_RETURN_IF_CUDA_ERROR(
-        cudaMemsetAsync(next_task_.data(), 0, sizeof(int32_t), options_.stream));
+        cudaMemsetAsync(next_task_.data(), 0, sizeof(uint32_t), options_.stream));
     return OkStatus();
   }
 
@@ -162,7 +162,7 @@ class CudaProductsImpl : public CudaProducts {
         if (call.jobs[i].out == nullptr) continue;
         jobs[i].out = call.jobs[i].out + row * call.jobs[i].out_stride;
       }
-      status_.Note(LaunchMatvec(part, num_sms_, next_task_.as<int32_t>(), options_.stream),
+      status_.Note(LaunchMatvec(part, num_sms_, next_task_.as<uint32_t>(), options_.stream),
                    "a matrix-vector product");
     }
   }
@@ -239,7 +239,7 @@ class CudaProductsImpl : public CudaProducts {
   DeviceBuffer x_;   // converted rows, [max_rows][max_cols]
   DeviceBuffer up_;  // [max_rows][max_cols] f32: the second product of a gate that has no room
   DeviceBuffer arg_max_;
-  DeviceBuffer next_task_;  // an int32_t, of which matrix-vector kernels draw their tasks
+  DeviceBuffer next_task_;  // a uint32_t, of which matrix-vector kernels draw their tasks
   DeviceBuffer widened_;
   int64_t widened_elems_ = 0;
   Cublas cublas_;
