@@ -25,9 +25,9 @@ TIDAL_TEST_DEVICE=cuda "$build/tests/tidal_plan_boundary_test"
 # What compares to the bit, counts the CPU's allocations or needs a q8_0 cache is the CPU's.
 TIDAL_TEST_DEVICE=cuda "$build/tests/tidal_end_to_end_test" \
   --gtest_filter='*Plan*:*Oracle*-*PlanFast*:*q8_0*:*Q8*:*KeptSetsBelongToTheRequest'
-# Saved prompts, greedy rows. What names the CPU's page formats is the CPU's.
+# Saved prompts, tokens sampled from candidates. What names the CPU's page formats is the CPU's.
 TIDAL_TEST_DEVICE=cuda "$build/src/engine/tidal_engine_test" \
-  --gtest_filter='EnginePromptTest.*:EngineGreedyTest.*-*AnotherModelCacheOrPrecisionIsRefused'
+  --gtest_filter='EnginePromptTest.*:EngineCandidatesTest.*-*AnotherModelCacheOrPrecisionIsRefused'
 
 $sanitize || exit 0
 small='CudaSelectionTest.KeptNewlines:CudaSelectionTest.Refresh*:CudaSelectionTest.BatchOf*:CudaAttentionTest.Sets*'

@@ -7,7 +7,6 @@
 #include <utility>
 #include <vector>
 
-#include "base/arg_max.h"
 #include "base/check.h"
 #include "base/math.h"
 #include "base/stopwatch.h"
@@ -60,7 +59,8 @@ class CpuExecutor : public Executor {
   void AttentionOutput(int32_t layer) override;
   void FeedForward(int32_t layer) override;
   Status Logits(std::span<const int32_t> rows, float* logits) override;
-  Status BestTokens(std::span<const int32_t> rows, float* scratch, int32_t* tokens) override;
+  Status BestCandidates(std::span<const CandidateRow> rows, float* scratch,
+                        CandidateList* lists) override;
   Status EndStep() override { return status_; }
 
   std::span<const RowReport> reports() const override { return reports_; }
@@ -176,8 +176,10 @@ class CpuExecutor : public Executor {
   Status status_;            // of the first operation of the step that failed
   const StepBatch* batch_ = nullptr;
   int64_t rows_ = 0;
-  std::vector<RowReport> reports_;   // [sequences]
-  std::vector<float> layer_masses_;  // [sequences][layers]
+  std::vector<RowReport> reports_;     // [sequences]
+  std::vector<float> layer_masses_;    // [sequences][layers]
+  std::vector<int32_t> output_rows_;   // of candidates
+  std::vector<Candidate> candidates_;  // scratch of ListBest
   ExecutorProfile profile_;
 };
 
@@ -221,6 +223,8 @@ Status CpuExecutor::Allocate(const std::function<void(double)>& progress) {
       static_cast<size_t>(options_.max_sequences + options_.max_batch_tokens / kPageSize));
   attend_.reserve(static_cast<size_t>(options_.max_sequences));
   const auto max_sequences = static_cast<size_t>(options_.max_sequences);
+  output_rows_.reserve(kMaxLogitRows);
+  candidates_.reserve(2 * kMaxCandidates + kSelectSlack);
   reports_.reserve(max_sequences);
   layer_masses_.reserve(max_sequences * static_cast<size_t>(config_.num_layers));
   return OkStatus();
@@ -558,13 +562,15 @@ Status CpuExecutor::Logits(std::span<const int32_t> rows, float* logits) {
   return OkStatus();
 }
 
-Status CpuExecutor::BestTokens(std::span<const int32_t> rows, float* scratch, int32_t* tokens) {
-  TIDAL_RETURN_IF_ERROR(Logits(rows, scratch));
+Status CpuExecutor::BestCandidates(std::span<const CandidateRow> rows, float* scratch,
+                                   CandidateList* lists) {
+  output_rows_.clear();
+  for (const CandidateRow& row : rows) output_rows_.push_back(row.row);
+  TIDAL_RETURN_IF_ERROR(Logits(output_rows_, scratch));
   const auto vocab_size = static_cast<size_t>(config_.vocab_size);
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const int64_t best = ArgMax({scratch + i * vocab_size, vocab_size});
-    tokens[i] = static_cast<int32_t>(std::max<int64_t>(best, 0));
-  }
+  for (size_t i = 0; i < rows.size(); ++i)
+    ListBest({scratch + i * vocab_size, vocab_size}, rows[i].count, rows[i].wants_softmax,
+             &candidates_, &lists[i]);
   return OkStatus();
 }
 

@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "base/math.h"
 #include "cuda/attention.h"
+#include "cuda/candidates.h"
 #include "cuda/cuda_activations.h"
 #include "cuda/cuda_cache.h"
 #include "cuda/cuda_limits.h"
@@ -52,7 +53,8 @@ class CudaExecutor : public Executor {
   void AttentionOutput(int32_t layer) override;
   void FeedForward(int32_t layer) override;
   Status Logits(std::span<const int32_t> rows, float* logits) override;
-  Status BestTokens(std::span<const int32_t> rows, float* scratch, int32_t* tokens) override;
+  Status BestCandidates(std::span<const CandidateRow> rows, float* scratch,
+                        CandidateList* lists) override;
   Status EndStep() override;
 
   std::span<const RowReport> reports() const override { return reports_; }
@@ -98,7 +100,7 @@ class CudaExecutor : public Executor {
   void Observe(int32_t layer, std::span<const int32_t> sequences);
   void EnqueueAttention(int32_t layer, AttendTo what);
   // What leaves the device at the end of a step.
-  enum class Output : uint8_t { kLogits, kTokens };
+  enum class Output : uint8_t { kLogits, kCandidates };
   void EnqueueOutput(int64_t num_rows, Output output);
   Status RunOutput(int64_t num_rows, Output output);
   void EnqueueReports();
@@ -120,10 +122,11 @@ class CudaExecutor : public Executor {
   DeviceBuffer counters_;
   DeviceBuffer headmaps_;  // [layers][states][KV heads]; made when a plan has one
   DeviceBuffer device_logits_;
-  DeviceBuffer device_tokens_;
-  PinnedBuffer logits_;   // [kMaxCudaLogitRows][vocab_size]
-  PinnedBuffer tokens_;   // [kMaxCudaLogitRows]
-  PinnedBuffer choices_;  // the selection's reports, [layers][max_sequences]
+  DeviceBuffer candidate_scratch_;
+  DeviceBuffer device_candidates_;
+  PinnedBuffer logits_;      // [kMaxCudaLogitRows][vocab_size]
+  PinnedBuffer candidates_;  // [kMaxCudaLogitRows] DeviceCandidates
+  PinnedBuffer choices_;     // the selection's reports, [layers][max_sequences]
 
   StepUpload upload_;
   StepTables tables_;
@@ -134,7 +137,7 @@ class CudaExecutor : public Executor {
   StickyStatus status_;
   const StepBatch* batch_ = nullptr;
   int64_t rows_ = 0;
-  int64_t outputs_done_ = 0;         // of the batch's logit rows and greedy rows
+  int64_t outputs_done_ = 0;         // of the batch's logit rows and candidate rows
   std::vector<RowReport> reports_;   // [sequences]
   std::vector<float> layer_masses_;  // [sequences][layers]
   ExecutorProfile profile_;
@@ -191,9 +194,13 @@ Status CudaExecutor::Allocate(const Model& model, const std::function<void(doubl
   const int64_t logit_bytes = kMaxCudaLogitRows * int64_t{config_.vocab_size} * kFloat;
   TIDAL_ASSIGN_OR_RETURN(device_logits_, DeviceBuffer::Create(logit_bytes, "the logits"));
   TIDAL_ASSIGN_OR_RETURN(logits_, PinnedBuffer::Create(logit_bytes, "the logits"));
-  constexpr int64_t kTokenBytes = kMaxCudaLogitRows * int64_t{sizeof(int32_t)};
-  TIDAL_ASSIGN_OR_RETURN(device_tokens_, DeviceBuffer::Create(kTokenBytes, "the best tokens"));
-  TIDAL_ASSIGN_OR_RETURN(tokens_, PinnedBuffer::Create(kTokenBytes, "the best tokens"));
+  TIDAL_ASSIGN_OR_RETURN(
+      candidate_scratch_,
+      DeviceBuffer::Create(CandidateScratchBytes(kMaxCudaLogitRows, config_.vocab_size),
+                           "finding candidates"));
+  constexpr int64_t kCandidateBytes = kMaxCudaLogitRows * int64_t{sizeof(DeviceCandidates)};
+  TIDAL_ASSIGN_OR_RETURN(device_candidates_, DeviceBuffer::Create(kCandidateBytes, "candidates"));
+  TIDAL_ASSIGN_OR_RETURN(candidates_, PinnedBuffer::Create(kCandidateBytes, "candidates"));
   const int64_t report_bytes = int64_t{config_.num_layers} * options_.max_sequences *
                                static_cast<int64_t>(sizeof(DeviceChoiceReport));
   TIDAL_ASSIGN_OR_RETURN(choices_, PinnedBuffer::Create(report_bytes, "reports of choices"));
@@ -232,7 +239,7 @@ ExecutorMemory CudaExecutor::memory() const {
 // captured.
 std::string CudaExecutor::GraphKey(const StepBatch& batch) const {
   // Of several outputs only the first would be in the graph.
-  const bool has_one_output = batch.logit_rows.empty() != batch.greedy_rows.empty();
+  const bool has_one_output = batch.logit_rows.empty() != batch.candidate_rows.empty();
   if (rows_ > kMaxGraphRows || tables_.max_q_len() > 1 || batch.observer != nullptr ||
       !has_one_output)
     return "";
@@ -433,13 +440,20 @@ void CudaExecutor::EnqueueOutput(int64_t num_rows, Output output) {
                        .norm = weights_.output_norm,
                        .norm_eps = config_.rms_norm_eps,
                        .jobs = {&job, 1}});
-  if (output == Output::kTokens) {
-    products_->ArgMax(device_logits_.as<float>(), num_rows, config_.vocab_size,
-                      device_tokens_.as<int32_t>());
-    status_.Note(cudaMemcpyAsync(tokens_.data(), device_tokens_.data(),
-                                 static_cast<size_t>(num_rows) * sizeof(int32_t),
+  if (output == Output::kCandidates) {
+    const auto num_logit_rows = static_cast<int64_t>(batch_->logit_rows.size());
+    const CandidateCall call = {.logits = device_logits_.as<float>(),
+                                .stride = config_.vocab_size,
+                                .cols = config_.vocab_size,
+                                .num_rows = static_cast<int32_t>(num_rows),
+                                .rows = tables_.candidate_rows(outputs_done_ - num_logit_rows),
+                                .scratch = candidate_scratch_.data(),
+                                .out = device_candidates_.as<DeviceCandidates>()};
+    status_.Note(SelectCandidates(call, stream_), "finding candidates");
+    status_.Note(cudaMemcpyAsync(candidates_.data(), device_candidates_.data(),
+                                 static_cast<size_t>(num_rows) * sizeof(DeviceCandidates),
                                  cudaMemcpyDeviceToHost, stream_),
-                 "reading the best tokens");
+                 "reading candidates");
   } else {
     const auto bytes = static_cast<size_t>(num_rows * config_.vocab_size) * sizeof(float);
     status_.Note(cudaMemcpyAsync(logits_.data(), device_logits_.data(), bytes,
@@ -475,10 +489,18 @@ Status CudaExecutor::Logits(std::span<const int32_t> rows, float* logits) {
   return OkStatus();
 }
 
-Status CudaExecutor::BestTokens(std::span<const int32_t> rows, float* /*scratch*/,
-                                int32_t* tokens) {
-  TIDAL_RETURN_IF_ERROR(RunOutput(static_cast<int64_t>(rows.size()), Output::kTokens));
-  std::memcpy(tokens, tokens_.data(), rows.size() * sizeof(int32_t));
+Status CudaExecutor::BestCandidates(std::span<const CandidateRow> rows, float* /*scratch*/,
+                                    CandidateList* lists) {
+  TIDAL_RETURN_IF_ERROR(RunOutput(static_cast<int64_t>(rows.size()), Output::kCandidates));
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const DeviceCandidates& from = candidates_.as<DeviceCandidates>()[i];
+    CandidateList& list = lists[i];
+    list.size = static_cast<int32_t>(from.size);
+    std::copy_n(from.candidates, from.size, list.candidates);
+    list.softmax = {};
+    if (rows[i].wants_softmax && from.size > 0)
+      list.softmax = {.best = Finite(from.candidates[0].logit), .log_sum = std::log(from.exp_sum)};
+  }
   return OkStatus();
 }
 

@@ -41,7 +41,7 @@ Result<int64_t> CudaMemoryForCache(const Model& model, const CudaExecutorOptions
 
 // Copies the weights to the device (progress gets the share done) and reserves the cache there.
 // `model` outlives the executor. Errors: kUnsupported (no device, an older one than sm_80, a cache
-// type or a head_dim that it has no kernels for), kOutOfMemory with the numbers.
+// type, a head_dim or a vocabulary that it has no kernels for), kOutOfMemory with the numbers.
 Result<std::unique_ptr<Executor>> CreateCudaExecutor(const Model& model,
                                                      const CudaExecutorOptions& options,
                                                      const std::function<void(double)>& progress);

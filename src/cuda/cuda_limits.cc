@@ -4,6 +4,7 @@
 #include <cuda_runtime_api.h>
 #include <vector>
 
+#include "cuda/candidates.h"
 #include "cuda/cuda_activations.h"
 #include "cuda/cuda_devices.h"
 #include "cuda/cuda_status.h"
@@ -73,6 +74,10 @@ Status CheckCudaDevice(const Model& model, const CudaExecutorOptions& options) {
   if (head_dim % 16 != 0 || head_dim > kMaxHeadDim) {
     return Unsupported("{}: head_dim is {}, with --device cuda expected a multiple of 16 up to {}",
                        model.path(), head_dim, kMaxHeadDim);
+  }
+  if (model.config().vocab_size > kMaxCandidateCols) {
+    return Unsupported("{}: the vocabulary has {} tokens, with --device cuda expected up to {}",
+                       model.path(), model.config().vocab_size, kMaxCandidateCols);
   }
   return OkStatus();
 }

@@ -17,8 +17,8 @@ inline constexpr int32_t kMaxCudaLogitRows = 32;
 // A layer's part of a page; the base is set per layer.
 DeviceKv KvShape(const ModelConfig& config, CacheType type);
 
-// kInvalidArgument: no such device; kUnsupported: an older one, a cache type or a head_dim that
-// there are no kernels for.
+// kInvalidArgument: no such device; kUnsupported: an older one, a cache type, a head_dim or a
+// vocabulary that there are no kernels for.
 Status CheckCudaDevice(const Model& model, const CudaExecutorOptions& options);
 
 }  // namespace tidal

@@ -62,8 +62,6 @@ class CudaProductsImpl : public CudaProducts {
     const auto bytes = elems * static_cast<int64_t>(sizeof(float));
     TIDAL_ASSIGN_OR_RETURN(x_, DeviceBuffer::Create(bytes, "the rows of matrix products"));
     TIDAL_ASSIGN_OR_RETURN(up_, DeviceBuffer::Create(bytes, "the rows of matrix products"));
-    TIDAL_ASSIGN_OR_RETURN(
-        arg_max_, DeviceBuffer::Create(ArgMaxScratchBytes(options_.max_rows), "greedy sampling"));
     TIDAL_ASSIGN_OR_RETURN(next_task_, DeviceBuffer::Create(sizeof(uint32_t), "a task counter"));
     TIDAL_RETURN_IF_CUDA_ERROR(
         cudaMemsetAsync(next_task_.data(), 0, sizeof(uint32_t), options_.stream));
@@ -99,12 +97,6 @@ class CudaProductsImpl : public CudaProducts {
     status_.Note(GatherMatrixRows(matrix.dtype, matrix.data, matrix.rows, matrix.cols, ids, num_ids,
                                   out, out_stride, options_.stream),
                  "gathering embeddings");
-  }
-
-  void ArgMax(const float* logits, int64_t rows, int64_t cols, int32_t* out) override {
-    if (rows == 0) return;
-    status_.Note(ArgMaxRows(logits, rows, cols, cols, arg_max_.data(), out, options_.stream),
-                 "finding the largest logit");
   }
 
   Status status() const override { return status_.status(); }
@@ -238,7 +230,6 @@ class CudaProductsImpl : public CudaProducts {
   DeviceBuffer workspace_;
   DeviceBuffer x_;   // converted rows, [max_rows][max_cols]
   DeviceBuffer up_;  // [max_rows][max_cols] f32: the second product of a gate that has no room
-  DeviceBuffer arg_max_;
   DeviceBuffer next_task_;  // a uint32_t, of which matrix-vector kernels draw their tasks
   DeviceBuffer widened_;
   int64_t widened_elems_ = 0;

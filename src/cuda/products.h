@@ -47,9 +47,6 @@ class CudaProducts {
   // out[i][0 .. cols) = float32 of row ids[i] of a matrix (the embedding).
   virtual void GatherRows(const DeviceMatrix& matrix, const int32_t* ids, int64_t num_ids,
                           float* out, int64_t out_stride) = 0;
-  // out[i] = the id of the largest of logits[i][0 .. cols), the least one among equals; NaN counts
-  // as the smallest. REQUIRES: rows <= max_rows.
-  virtual void ArgMax(const float* logits, int64_t rows, int64_t cols, int32_t* out) = 0;
   virtual Status status() const = 0;
 };
 

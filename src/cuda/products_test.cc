@@ -628,23 +628,6 @@ TEST_F(ProductsTest, JobsMayDifferInType) {
   }
 }
 
-TEST_F(ProductsTest, ArgMaxTakesTheLeastIdOfTheLargest) {
-  Start(Precision::kFast);
-  constexpr int64_t kCols = 128256;
-  std::vector<float> logits = RandomFloats(4 * kCols, 1, &random_);
-  logits[77777] = logits[99999] = 50;
-  for (int64_t i = 0; i < kCols; ++i) logits[static_cast<size_t>(kCols + i)] = kNan;
-  logits[kCols + 31000] = -std::numeric_limits<float>::infinity();
-  for (int64_t i = 0; i < kCols; ++i) logits[static_cast<size_t>(2 * kCols + i)] = -3;
-  logits[2 * kCols + 5] = -0.0f;
-  logits[2 * kCols + 9] = 0.0f;
-  logits[3 * kCols + kCols - 1] = std::numeric_limits<float>::infinity();
-  const DeviceArray<float> device(logits);
-  const DeviceArray<int32_t> out(std::vector<int32_t>(4, -7));
-  products_->ArgMax(device.data(), 4, kCols, out.data());
-  EXPECT_EQ(out.Read(), (std::vector<int32_t>{77777, 31000, 5, kCols - 1}));
-}
-
 TEST_F(ProductsTest, TooMuchScratchIsAnError) {
   ProductOptions options = {
       .max_rows = int64_t{1} << 30, .max_cols = int64_t{1} << 16, .max_matrix_elems = 1};

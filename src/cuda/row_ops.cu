@@ -1,9 +1,8 @@
 // What      the row kernels of row_ops.h.
 // Shapes    activations [num_rows][stride] f32, device memory.
-// Launch    ConvertRows: a block of 256 threads per row; ArgMaxRows: 32 blocks per row, then one
-//           warp; the others one thread per element.
+// Launch    ConvertRows: a block of 256 threads per row; the others one thread per element.
 // Bytes     each element once in, once out (ConvertRows with a norm: twice in).
-// Numerics  float32; fixed order. ArgMaxRows is exact.
+// Numerics  float32; fixed order.
 // Oracle    products_test.cc.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -115,52 +114,6 @@ __global__ void SiluMulKernel(float* gate, int64_t gate_stride, const float* up,
   *to = g / (1 + expf(-g)) * __ldcg(up + blockIdx.x * up_stride + col);
 }
 
-constexpr int kArgMaxBlocks = 32;  // of a row
-
-// A value in an order that has NaN below all else, and its id so that the least is the largest.
-__device__ uint64_t Candidate(float value, int64_t id) {
-  const uint32_t bits = __float_as_uint(value == 0 ? 0.0f : value);  // -0 equals 0
-  const uint32_t ordered = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-  return static_cast<uint64_t>(value != value ? 0 : ordered) << 32 |
-         (0xffffffffu - static_cast<uint32_t>(id));
-}
-__device__ uint64_t WarpBest(uint64_t best) {
-  for (int distance = 16; distance > 0; distance /= 2) {
-    best = max(best, __shfl_xor_sync(~0u, best, distance));
-  }
-  return best;
-}
-
-__global__ void ArgMaxPartKernel(const float* logits, int64_t cols, int64_t stride,
-                                 uint64_t* parts) {
-  __shared__ uint64_t warps[kThreads / 32];
-  WaitForInputs();
-  AllowNext();
-  const float* row = logits + blockIdx.y * stride;
-  uint64_t best = 0;
-#pragma unroll 4
-  for (int64_t col = blockIdx.x * kThreads + threadIdx.x; col < cols;
-       col += kArgMaxBlocks * kThreads) {
-    best = max(best, Candidate(__ldcg(row + col), col));
-  }
-  best = WarpBest(best);
-  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = best;
-  __syncthreads();
-  if (threadIdx.x != 0) return;
-  for (const uint64_t other : warps) best = max(best, other);
-  parts[blockIdx.y * kArgMaxBlocks + blockIdx.x] = best;
-}
-
-__global__ void ArgMaxKernel(const uint64_t* parts, int32_t* out) {
-  WaitForInputs();
-  AllowNext();
-  static_assert(kArgMaxBlocks == 32);
-  const uint64_t best = WarpBest(__ldcg(parts + blockIdx.x * kArgMaxBlocks + threadIdx.x));
-  if (threadIdx.x == 0) {
-    out[blockIdx.x] = static_cast<int32_t>(0xffffffffu - static_cast<uint32_t>(best));
-  }
-}
-
 }  // namespace
 
 cudaError_t ConvertRows(const ProductCall& call, int64_t cols, DType to, void* out,
@@ -191,21 +144,6 @@ cudaError_t SiluMul(float* gate, int64_t gate_stride, const float* up, int64_t u
                     int64_t num_rows, int64_t cols, cudaStream_t stream) {
   return Launch(SiluMulKernel, GridOf(num_rows, cols), kThreads, 0, stream, gate, gate_stride, up,
                 up_stride, cols);
-}
-
-int64_t ArgMaxScratchBytes(int64_t num_rows) {
-  return num_rows * kArgMaxBlocks * static_cast<int64_t>(sizeof(uint64_t));
-}
-
-cudaError_t ArgMaxRows(const float* logits, int64_t num_rows, int64_t cols, int64_t stride,
-                       void* scratch, int32_t* out, cudaStream_t stream) {
-  auto* parts = static_cast<uint64_t*>(scratch);
-  const cudaError_t error =
-      Launch(ArgMaxPartKernel, dim3(kArgMaxBlocks, static_cast<unsigned>(num_rows)), kThreads, 0,
-             stream, logits, cols, stride, parts);
-  if (error != cudaSuccess) return error;
-  return Launch(ArgMaxKernel, static_cast<unsigned>(num_rows), 32, 0, stream,
-                static_cast<const uint64_t*>(parts), out);
 }
 
 }  // namespace tidal

@@ -28,12 +28,6 @@ cudaError_t AddBias(const float* bias, int64_t num_rows, int64_t cols, float* ou
 cudaError_t SiluMul(float* gate, int64_t gate_stride, const float* up, int64_t up_stride,
                     int64_t num_rows, int64_t cols, cudaStream_t stream);
 
-// out[row] = the least id of the largest of logits[row][0 .. cols); NaN counts as less than
-// anything. scratch: ArgMaxScratchBytes(num_rows).
-int64_t ArgMaxScratchBytes(int64_t num_rows);
-cudaError_t ArgMaxRows(const float* logits, int64_t num_rows, int64_t cols, int64_t stride,
-                       void* scratch, int32_t* out, cudaStream_t stream);
-
 }  // namespace tidal
 
 #endif  // TIDAL_CUDA_ROW_OPS_H_

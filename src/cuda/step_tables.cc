@@ -19,6 +19,7 @@ void StepTables::Reserve(const StepTablesOptions& options, StepUpload* upload) {
   slots_ = upload->Reserve<int32_t>(max_rows);
   row_seals_ = upload->Reserve<uint8_t>(max_rows);
   output_rows_ = upload->Reserve<int32_t>(max_rows);
+  candidate_rows_ = upload->Reserve<DeviceCandidateRow>(max_rows);
   seals_ = upload->Reserve<DeviceSeal>(options.max_sequences + max_rows / kPageSize);
 }
 
@@ -85,17 +86,22 @@ int64_t StepTables::Fill(const StepBatch& batch) {
     }
     FillRows(s);
   }
-  int32_t* after_logits =
+  int32_t* output_row =
       std::copy(batch.logit_rows.begin(), batch.logit_rows.end(), output_rows_.host());
-  std::copy(batch.greedy_rows.begin(), batch.greedy_rows.end(), after_logits);
+  DeviceCandidateRow* wanted = candidate_rows_.host();
+  for (const CandidateRow& row : batch.candidate_rows) {
+    *output_row++ = row.row;
+    *wanted++ = {.count = row.count, .wants_softmax = row.wants_softmax ? 1 : 0};
+  }
   FillFlags();
   return page_ids_.EndOf(num_page_ids_);
 }
 
 std::string StepTables::LaunchKey() const {
-  std::string key = fmt::format("{} {} {} {} {} {} {}", batch_->num_rows(),
-                                batch_->sequences.size(), batch_->logit_rows.size(),
-                                batch_->greedy_rows.size(), max_q_len_, has_plans_, sets_per_head_);
+  std::string key =
+      fmt::format("{} {} {} {} {} {} {}", batch_->num_rows(), batch_->sequences.size(),
+                  batch_->logit_rows.size(), batch_->candidate_rows.size(), max_q_len_, has_plans_,
+                  sets_per_head_);
   for (int32_t layer = 0; layer < options_.num_layers; ++layer) {
     const uint8_t* flags = flags_.host() + int64_t{layer} * options_.max_sequences;
     uint8_t any = 0;

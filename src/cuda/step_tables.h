@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <string>
 
+#include "cuda/candidates.h"
 #include "cuda/device_types.h"
 #include "cuda/key_index.h"
 #include "cuda/step_upload.h"
@@ -41,8 +42,12 @@ class StepTables {
   const int32_t* slots() const { return slots_.device(); }          // [rows], where K and V go
   // [rows], nonzero: it fills a page, and its sequence has no other row.
   const uint8_t* row_seals() const { return row_seals_.device(); }
-  // Those whose logits are wanted, then those whose best token is.
+  // Those whose logits are wanted, then those whose best candidates are.
   const int32_t* output_rows() const { return output_rows_.device(); }
+  // What is wanted of the latter, from the batch's `first` one on.
+  const DeviceCandidateRow* candidate_rows(int64_t first) const {
+    return candidate_rows_.device() + first;
+  }
   const DeviceSeal* seals() const { return seals_.device(); }  // pages that other sequences fill
   int32_t num_seals() const { return num_seals_; }
 
@@ -66,6 +71,7 @@ class StepTables {
   StepUpload::Region<int32_t> slots_;
   StepUpload::Region<uint8_t> row_seals_;
   StepUpload::Region<int32_t> output_rows_;
+  StepUpload::Region<DeviceCandidateRow> candidate_rows_;
   StepUpload::Region<DeviceSeal> seals_;
   StepUpload::Region<int32_t> page_ids_;
 

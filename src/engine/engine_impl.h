@@ -117,7 +117,8 @@ struct Engine::Impl {
   void TakeLogits(ActiveRequest* active, int32_t pos, std::span<const float> logits);
   void ScorePosition(ActiveRequest* active, int32_t pos, std::span<const float> logits);
   void Generate(ActiveRequest* active, std::span<const float> logits);
-  void TakeToken(ActiveRequest* active, TokenId token, std::span<const float> logits);
+  void Generate(ActiveRequest* active, const CandidateList& candidates);
+  Event* TakeToken(ActiveRequest* active, TokenId token);
   void TakeReports();
   void EndAnswers();
   void Finish(ActiveRequest* active, FinishReason reason);

@@ -7,11 +7,15 @@
 namespace tidal {
 namespace {
 
-// Whether of a row's logits nothing but the best one's id is looked at.
-bool NeedsIdOnly(const ActiveRequest& active) {
+// How many of the best logits of a row that a token is sampled from are looked at; 0: all are.
+int32_t NumCandidates(const ActiveRequest& active) {
   const Request& request = active.request;
-  return active.sampler.is_greedy() && request.score_top < 0 && request.logprobs == 0 &&
-         !request.on_logits && request.attention.correct.when == Correction::When::kOff;
+  const bool wants_all = request.score_top >= 0 || request.logprobs > kMaxCandidates ||
+                         request.on_logits ||
+                         request.attention.correct.when != Correction::When::kOff;
+  const int32_t num_sampled_from = active.sampler.num_candidates();
+  if (wants_all || num_sampled_from == 0) return 0;
+  return std::max(num_sampled_from, request.logprobs);
 }
 
 bool KeepsNewlines(const AttentionPlan& plan) { return plan.keep_newlines && !plan.is_full(); }
@@ -56,7 +60,7 @@ void Engine::Impl::Start(ActiveRequest* active) {
                              : prompt_tokens;
   scheduled.wants_all_logits = scores;
   scheduled.wants_logits = scores || request.max_tokens != 0;
-  scheduled.is_greedy = NeedsIdOnly(*active);
+  scheduled.wants_softmax = request.logprobs > 0;
   scheduled.plan = request.attention;
   scheduled.state = active->sequence;
   if (KeepsNewlines(request.attention))
@@ -95,6 +99,7 @@ void Engine::Impl::BuildRunning() {
       scheduled.BeginReplay();
       ++active->attention.correction.runs;
     }
+    scheduled.num_candidates = NumCandidates(*active);  // penalties change it
     running.push_back(&scheduled);
     running_requests.push_back(active.get());
   }
@@ -144,11 +149,23 @@ void Engine::Impl::ScorePosition(ActiveRequest* active, int32_t pos,
 }
 
 void Engine::Impl::Generate(ActiveRequest* active, std::span<const float> logits) {
-  TakeToken(active, active->sampler.Sample(logits), logits);
+  Event* event = TakeToken(active, active->sampler.Sample(logits));
+  const int32_t num_logprobs = active->request.logprobs;
+  if (num_logprobs <= 0) return;
+  event->logprob = LogprobOf(logits, event->token);
+  event->top = TopLogprobs(logits, num_logprobs);
 }
 
-// The next token of an answer. `logits` are there where the request wants something of them.
-void Engine::Impl::TakeToken(ActiveRequest* active, TokenId token, std::span<const float> logits) {
+void Engine::Impl::Generate(ActiveRequest* active, const CandidateList& candidates) {
+  Event* event = TakeToken(active, active->sampler.Sample(candidates.best()));
+  const int32_t num_logprobs = active->request.logprobs;
+  if (num_logprobs <= 0) return;
+  event->logprob = LogprobOf(candidates, event->token);
+  event->top = TopLogprobs(candidates, num_logprobs);
+}
+
+// The next token of an answer; returns its event, which the next one may move.
+Event* Engine::Impl::TakeToken(ActiveRequest* active, TokenId token) {
   const Request& request = active->request;
   ScheduledSequence& scheduled = SequenceAt(active->sequence).scheduled;
   active->sampler.Accept(token);
@@ -159,10 +176,6 @@ void Engine::Impl::TakeToken(ActiveRequest* active, TokenId token, std::span<con
   Event event{.kind = Event::Kind::kToken, .request = active->id};
   event.token = token;
   event.timings = active->timings;
-  if (request.logprobs > 0) {
-    event.logprob = LogprobOf(logits, token);
-    event.top = TopLogprobs(logits, request.logprobs);
-  }
   events->push_back(std::move(event));
   if (!request.ignore_eos && tokenizer != nullptr && tokenizer->IsEndOfGeneration(token)) {
     active->ending = FinishReason::kStop;
@@ -170,6 +183,7 @@ void Engine::Impl::TakeToken(ActiveRequest* active, TokenId token, std::span<con
              static_cast<int32_t>(scheduled.tokens.size()) >= options.ctx_size) {
     active->ending = FinishReason::kLength;
   }
+  return &events->back();
 }
 
 void Engine::Impl::TakeLogits(ActiveRequest* active, int32_t pos, std::span<const float> logits) {
@@ -268,11 +282,11 @@ Status Engine::Impl::RunBatch() {
     const int32_t row = batch.logit_rows[i];
     TakeLogits(RequestOfRow(row), batch.positions[static_cast<size_t>(row)], logits);
   };
-  const auto on_token = [this](size_t i, TokenId token) {
+  const auto on_candidates = [this](size_t i, const CandidateList& candidates) {
     CommitRows();
-    TakeToken(RequestOfRow(batch.greedy_rows[i]), token, {});
+    Generate(RequestOfRow(batch.candidate_rows[i].row), candidates);
   };
-  TIDAL_RETURN_IF_ERROR(transformer->Forward(batch, on_logits, on_token));
+  TIDAL_RETURN_IF_ERROR(transformer->Forward(batch, on_logits, on_candidates));
   CommitRows();
   return OkStatus();
 }

@@ -109,10 +109,12 @@ class Executor {
   // vocab_size]. Synchronous: an error is that of the first operation of the step that failed.
   // REQUIRES: at most max_logit_rows() rows; in the order of batch.logit_rows.
   virtual Status Logits(std::span<const int32_t> rows, float* logits) = 0;
-  // The id of the largest logit of some of the batch's rows, the least among equals, where nothing
-  // else of the logits is wanted; NaN counts as the smallest. Otherwise as Logits, which comes
-  // first where a step wants both. `scratch` [rows.size(), vocab_size] holds nothing afterwards.
-  virtual Status BestTokens(std::span<const int32_t> rows, float* scratch, int32_t* tokens) = 0;
+  // The best logits of some of the batch's rows, where nothing else of them is wanted: lists[i] is
+  // what ListBest makes of the logits of rows[i], the softmax to float32's rounding. Otherwise as
+  // Logits, which comes first where a step wants both; in the order of batch.candidate_rows.
+  // `scratch` [rows.size(), vocab_size] holds nothing afterwards.
+  virtual Status BestCandidates(std::span<const CandidateRow> rows, float* scratch,
+                                CandidateList* lists) = 0;
   // Waits for the step's work. The error of the first operation that failed, if any.
   virtual Status EndStep() = 0;
 

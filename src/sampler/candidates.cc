@@ -23,7 +23,7 @@ void KeepBest(size_t k, std::vector<Candidate>* candidates) {
 Candidate BestCandidate(std::span<const float> logits) {
   const int64_t best = ArgMax(logits);
   if (best < 0) return {kMinusInfinity, -1};
-  return {Finite(logits[static_cast<size_t>(best)]), static_cast<int32_t>(best)};
+  return {logits[static_cast<size_t>(best)], static_cast<int32_t>(best)};
 }
 
 void SelectBest(std::span<const float> logits, size_t k, std::vector<Candidate>* out) {
@@ -32,7 +32,7 @@ void SelectBest(std::span<const float> logits, size_t k, std::vector<Candidate>*
   // Ids come in ascending order, so a later one that only equals the k-th best loses to it.
   float threshold = kMinusInfinity;
   for (size_t i = 0; i < logits.size(); ++i) {
-    const float logit = Finite(logits[i]);
+    const float logit = logits[i];
     if (!(logit > threshold)) continue;
     if (out->size() == capacity) {
       KeepBest(k, out);
@@ -45,12 +45,30 @@ void SelectBest(std::span<const float> logits, size_t k, std::vector<Candidate>*
 }
 
 SoftmaxNormalizer NormalizerOf(std::span<const float> logits) {
-  const Candidate best = BestCandidate(logits);
-  TIDAL_CHECK(best.id >= 0, "a softmax over {} logits, none of them a number", logits.size());
+  const Candidate candidate = BestCandidate(logits);
+  TIDAL_CHECK(candidate.id >= 0, "a softmax over {} logits, none of them a number", logits.size());
+  const double best = Finite(candidate.logit);
   double sum = 0;
   for (const float raw : logits)
-    if (raw > kMinusInfinity) sum += std::exp(static_cast<double>(Finite(raw)) - best.logit);
-  return {best.logit, std::log(sum)};
+    if (raw > kMinusInfinity) sum += std::exp(static_cast<double>(Finite(raw)) - best);
+  return {best, std::log(sum)};
+}
+
+void ListBest(std::span<const float> logits, int32_t n, bool wants_softmax,
+              std::vector<Candidate>* scratch, CandidateList* out) {
+  TIDAL_CHECK(n >= 1 && n <= kMaxCandidates, "{} candidates", n);
+  scratch->clear();
+  if (n == 1) {
+    const Candidate best = BestCandidate(logits);
+    if (best.id >= 0) scratch->push_back(best);
+  } else {
+    SelectBest(logits, static_cast<size_t>(n), scratch);
+    std::sort(scratch->begin(), scratch->end(), IsBetter);
+  }
+  std::copy(scratch->begin(), scratch->end(), out->candidates);
+  out->size = static_cast<int32_t>(scratch->size());
+  out->softmax = {};
+  if (wants_softmax && out->size > 0) out->softmax = NormalizerOf(logits);
 }
 
 }  // namespace tidal

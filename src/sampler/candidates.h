@@ -10,8 +10,9 @@
 
 namespace tidal {
 
+// A token that may be drawn.
 struct Candidate {
-  float logit;  // never NaN, never infinite
+  float logit;  // never NaN, never minus infinity
   int32_t id;
 };
 
@@ -20,9 +21,9 @@ inline bool IsBetter(const Candidate& a, const Candidate& b) {
   return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
 }
 
-// What a logit counts as. Plus infinity ("always this one") becomes the largest finite value, so
-// that differences of logits stay numbers. NaN and minus infinity are no candidates: a comparison
-// `logit > -infinity` leaves both out.
+// What a logit counts as in probabilities. Plus infinity ("always this one") becomes the largest
+// finite value, so that differences of logits stay numbers. NaN and minus infinity are no
+// candidates: a comparison `logit > -infinity` leaves both out.
 inline float Finite(float logit) { return std::min(logit, std::numeric_limits<float>::max()); }
 
 // The best candidate; id -1 where there is none (every logit is NaN or minus infinity).
@@ -43,6 +44,20 @@ struct SoftmaxNormalizer {
 };
 // REQUIRES: there is a candidate.
 SoftmaxNormalizer NormalizerOf(std::span<const float> logits);
+
+// What is left of a row of logits where nothing but its best is looked at.
+inline constexpr int32_t kMaxCandidates = 128;
+struct CandidateList {
+  int32_t size = 0;
+  Candidate candidates[kMaxCandidates];  // best first, the first `size` of them
+  SoftmaxNormalizer softmax;  // over the whole row, where that was asked for and size > 0
+
+  std::span<const Candidate> best() const { return {candidates, static_cast<size_t>(size)}; }
+};
+// The n best (fewer where there are fewer candidates). `scratch` is SelectBest's. REQUIRES: 1 <= n
+// <= kMaxCandidates.
+void ListBest(std::span<const float> logits, int32_t n, bool wants_softmax,
+              std::vector<Candidate>* scratch, CandidateList* out);
 
 }  // namespace tidal
 

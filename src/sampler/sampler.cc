@@ -6,7 +6,6 @@
 #include <limits>
 
 #include "base/check.h"
-#include "sampler/candidates.h"
 #include "sampler/penalty_window.h"
 #include "sampler/random.h"
 
@@ -19,6 +18,21 @@ bool HasPenalties(const SamplingParams& params) {
   return params.penalty_last_n != 0 &&
          (params.repetition_penalty != 1.0f || params.presence_penalty != 0.0f ||
           params.frequency_penalty != 0.0f);
+}
+
+// Whether no logit ever becomes larger. Rounding keeps that: it never changes the order of results.
+bool OnlyLowers(const SamplingParams& params) {
+  const bool raises =
+      HasPenalties(params) && (params.repetition_penalty < 1 || params.presence_penalty < 0 ||
+                               params.frequency_penalty < 0);
+  return !raises && std::all_of(params.logit_bias.begin(), params.logit_bias.end(),
+                                [](const auto& id_and_bias) { return id_and_bias.second <= 0; });
+}
+
+// How many of the best a draw looks at, 0: all. REQUIRES: top_k leaves something out if `selects`.
+int32_t NumDrawnFrom(const SamplingParams& params, bool selects) {
+  if (params.temperature == 0) return 1;
+  return selects && params.top_k <= kMaxCandidates ? params.top_k : 0;
 }
 
 Status CheckInRange(const char* field, float value, float low, float high) {
@@ -82,34 +96,62 @@ float LogprobOf(std::span<const float> logits, int32_t id) {
   return static_cast<float>(NormalizerOf(logits).LogprobOf(logit));
 }
 
+std::vector<TokenLogprob> TopLogprobs(const CandidateList& list, int32_t n) {
+  const std::span<const Candidate> best =
+      list.best().first(static_cast<size_t>(std::clamp(n, 0, list.size)));
+  std::vector<TokenLogprob> result;
+  result.reserve(best.size());
+  for (const Candidate& candidate : best)
+    result.push_back({candidate.id, static_cast<float>(list.softmax.LogprobOf(candidate.logit))});
+  return result;
+}
+
+float LogprobOf(const CandidateList& list, int32_t id) {
+  for (const Candidate& candidate : list.best())
+    if (candidate.id == id) return static_cast<float>(list.softmax.LogprobOf(candidate.logit));
+  TIDAL_CHECK(list.size == 0, "token {} is not one of {} candidates", id, list.size);
+  return kMinusInfinity;
+}
+
 struct Sampler::Impl {
   Impl(const SamplingParams& p, int32_t size)
       : params(p),
         vocab_size(size),
         has_penalties(HasPenalties(p)),
+        adjusts(has_penalties || !p.logit_bias.empty()),
+        only_lowers(OnlyLowers(p)),
         selects(p.top_k > 0 && p.top_k < size),
+        num_drawn_from(NumDrawnFrom(p, selects)),
         window(has_penalties ? p.penalty_last_n : 0, size) {
     const auto vocab = static_cast<size_t>(size);
-    if (has_penalties || !params.logit_bias.empty()) adjusted.reserve(vocab);
-    if (params.temperature == 0) return;
-    const size_t most =
-        selects ? std::min(2 * static_cast<size_t>(params.top_k) + kSelectSlack, vocab) : vocab;
+    if (adjusts) adjusted.reserve(vocab);
+    size_t most = kMaxCandidates;
+    if (params.temperature != 0) {
+      const size_t slack = 2 * static_cast<size_t>(params.top_k) + kSelectSlack;
+      most = std::max(most, selects ? std::min(slack, vocab) : vocab);
+    }
     candidates.reserve(most);
     weights.reserve(most);
   }
 
   // The steps of Sample, in their order; `best` is the best logit.
+  float Penalized(int32_t id, float logit) const;
   std::span<const float> Adjust(std::span<const float> logits);
+  void AdjustCandidates();
   void GatherAll(std::span<const float> logits, float best);
   void KeepMinP(float best);
   void KeepTopP(float best, double total);
   int32_t Draw(float best);
+  int32_t ChooseCandidate();
   int32_t Choose(std::span<const float> logits);
 
   SamplingParams params;
   int32_t vocab_size;
   bool has_penalties;
-  bool selects;  // top_k leaves something out
+  bool adjusts;  // there are biases or penalties
+  bool only_lowers;
+  bool selects;            // top_k leaves something out
+  int32_t num_drawn_from;  // of the best logits as adjusted; 0: all
   PenaltyWindow window;
   uint64_t num_draws = 0;
   // Scratch of one Sample.
@@ -118,22 +160,41 @@ struct Sampler::Impl {
   std::vector<double> weights;
 };
 
+// The logit of a token that occurred.
+float Sampler::Impl::Penalized(int32_t id, float logit) const {
+  // Dividing a negative logit would make the token likelier.
+  if (logit > 0)
+    logit /= params.repetition_penalty;
+  else
+    logit *= params.repetition_penalty;
+  return logit - (params.presence_penalty +
+                  params.frequency_penalty * static_cast<float>(window.count(id)));
+}
+
 // The logits with bias and penalties; the caller's own where there are none.
 std::span<const float> Sampler::Impl::Adjust(std::span<const float> logits) {
-  if (!has_penalties && params.logit_bias.empty()) return logits;
+  if (!adjusts) return logits;
   adjusted.assign(logits.begin(), logits.end());
   for (const auto& [id, bias] : params.logit_bias) adjusted[static_cast<size_t>(id)] += bias;
   for (const int32_t id : window.distinct()) {
     float& logit = adjusted[static_cast<size_t>(id)];
-    // Dividing a negative logit would make the token likelier.
-    if (logit > 0)
-      logit /= params.repetition_penalty;
-    else
-      logit *= params.repetition_penalty;
-    logit -=
-        params.presence_penalty + params.frequency_penalty * static_cast<float>(window.count(id));
+    logit = Penalized(id, logit);
   }
   return adjusted;
+}
+
+// The same of the candidates, in their new order.
+void Sampler::Impl::AdjustCandidates() {
+  if (!adjusts) return;
+  for (const auto& [id, bias] : params.logit_bias)
+    for (Candidate& candidate : candidates)
+      if (candidate.id == id) candidate.logit += bias;
+  if (has_penalties)
+    for (Candidate& candidate : candidates)
+      if (window.count(candidate.id) > 0)
+        candidate.logit = Penalized(candidate.id, candidate.logit);
+  std::erase_if(candidates, [](const Candidate& c) { return !(c.logit > kMinusInfinity); });
+  std::sort(candidates.begin(), candidates.end(), IsBetter);
 }
 
 // Candidates of the whole vocabulary, in the order of their ids, that top_p and min_p may keep. A
@@ -223,23 +284,32 @@ int32_t Sampler::Impl::Draw(float best) {
   return candidates[chosen].id;
 }
 
-int32_t Sampler::Impl::Choose(std::span<const float> logits) {
-  const Candidate best = BestCandidate(logits);
-  if (best.id < 0) return 0;  // no logit is a number: there is nothing to prefer
-  if (params.temperature == 0) return best.id;
-  if (!selects) {
-    GatherAll(logits, best.logit);
-    return Draw(best.logit);
-  }
-  SelectBest(logits, static_cast<size_t>(params.top_k), &candidates);
-  // Sorted, so that a draw does not depend on the order that a partial selection leaves.
-  std::sort(candidates.begin(), candidates.end(), IsBetter);
+// Of the best, which are sorted: a draw must not depend on the order that a partial selection
+// leaves.
+int32_t Sampler::Impl::ChooseCandidate() {
+  if (candidates.empty()) return 0;  // no logit is a number: there is nothing to prefer
+  if (params.temperature == 0) return candidates.front().id;
+  for (Candidate& candidate : candidates) candidate.logit = Finite(candidate.logit);
+  const float best = candidates.front().logit;
   double total = 0;
   for (const Candidate& candidate : candidates)
-    total += std::exp(static_cast<double>(candidate.logit) - best.logit);
-  KeepMinP(best.logit);
-  if (params.top_p < 1) KeepTopP(best.logit, total);
-  return Draw(best.logit);
+    total += std::exp(static_cast<double>(candidate.logit) - best);
+  KeepMinP(best);
+  if (params.top_p < 1) KeepTopP(best, total);
+  return Draw(best);
+}
+
+int32_t Sampler::Impl::Choose(std::span<const float> logits) {
+  if (params.temperature == 0) return std::max(BestCandidate(logits).id, 0);
+  if (selects) {
+    SelectBest(logits, static_cast<size_t>(params.top_k), &candidates);
+    std::sort(candidates.begin(), candidates.end(), IsBetter);
+    return ChooseCandidate();
+  }
+  const Candidate best = BestCandidate(logits);
+  if (best.id < 0) return 0;
+  GatherAll(logits, Finite(best.logit));
+  return Draw(Finite(best.logit));
 }
 
 Sampler::Sampler(const SamplingParams& params, int32_t vocab_size)
@@ -251,9 +321,12 @@ Sampler::~Sampler() = default;
 Sampler::Sampler(Sampler&&) noexcept = default;
 Sampler& Sampler::operator=(Sampler&&) noexcept = default;
 
-bool Sampler::is_greedy() const {
-  return impl_->params.temperature == 0 && !impl_->has_penalties &&
-         impl_->params.logit_bias.empty();
+int32_t Sampler::num_candidates() const {
+  if (!impl_->adjusts || impl_->num_drawn_from == 0) return impl_->num_drawn_from;
+  const size_t num_touched = impl_->window.distinct().size() + impl_->params.logit_bias.size();
+  const size_t most = static_cast<size_t>(kMaxCandidates - impl_->num_drawn_from);
+  if (!impl_->only_lowers || num_touched > most) return 0;
+  return impl_->num_drawn_from + static_cast<int32_t>(num_touched);
 }
 
 void Sampler::Accept(int32_t id) {
@@ -265,6 +338,17 @@ int32_t Sampler::Sample(std::span<const float> raw_logits) {
   TIDAL_CHECK(raw_logits.size() == static_cast<size_t>(impl_->vocab_size),
               "{} logits for {} tokens", raw_logits.size(), impl_->vocab_size);
   const int32_t id = impl_->Choose(impl_->Adjust(raw_logits));
+  ++impl_->num_draws;
+  return id;
+}
+
+int32_t Sampler::Sample(std::span<const Candidate> best) {
+  TIDAL_CHECK(num_candidates() > 0, "candidates for a sampler that takes all logits");
+  std::vector<Candidate>& candidates = impl_->candidates;
+  candidates.assign(best.begin(), best.end());
+  impl_->AdjustCandidates();
+  candidates.resize(std::min(candidates.size(), static_cast<size_t>(impl_->num_drawn_from)));
+  const int32_t id = impl_->ChooseCandidate();
   ++impl_->num_draws;
   return id;
 }

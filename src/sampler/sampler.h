@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "sampler/candidates.h"
 
 namespace tidal {
 
@@ -44,6 +45,10 @@ std::vector<TokenLogprob> TopLogprobs(std::span<const float> logits, int32_t n);
 // Natural-log softmax of one id. In double inside: the sum runs over 150k terms. Minus infinity for
 // a logit that is NaN or minus infinity. REQUIRES: 0 <= id < logits.size().
 float LogprobOf(std::span<const float> logits, int32_t id);
+// The same from what is left of a row. REQUIRES: a list with its softmax; `id` is one of it unless
+// it is empty, and n is no more than it was made for.
+std::vector<TokenLogprob> TopLogprobs(const CandidateList& list, int32_t n);
+float LogprobOf(const CandidateList& list, int32_t id);
 
 // One per sequence; the same params, prompt and logits give the same tokens on any thread count and
 // in any batch, since the random numbers depend on the seed and on how many tokens were drawn, and
@@ -56,9 +61,12 @@ class Sampler {
   Sampler(Sampler&&) noexcept;
   Sampler& operator=(Sampler&&) noexcept;
 
-  // Whether the token of a row is its largest logit's, the smallest id among equals: no
-  // temperature, bias or penalty.
-  bool is_greedy() const;
+  // How many of a row's best candidates decide about the next token, 1 to kMaxCandidates; 0: it
+  // takes all logits. With temperature 0 that is one, else top_k (all are too many). Biases and
+  // penalties that only ever lower a logit add as many as there are tokens that they touch, so that
+  // enough are left untouched; those that may raise one take all logits. Changes with Accept where
+  // there are penalties. O(1).
+  int32_t num_candidates() const;
   // Tells the penalties about a token of the prompt or of the answer. REQUIRES: 0 <= id <
   // vocab_size.
   void Accept(int32_t id);
@@ -66,6 +74,9 @@ class Sampler {
   // token with minus infinity is never drawn unless there is no other (then it is token 0). No
   // allocation.
   int32_t Sample(std::span<const float> logits);
+  // The same token from the row's best, best first as in CandidateList. REQUIRES: num_candidates()
+  // is not 0; there are that many or more of them, or all that the row has.
+  int32_t Sample(std::span<const Candidate> best);
 
  private:
   struct Impl;

@@ -24,7 +24,9 @@ struct ScheduledSequence {
   int32_t replay_end = 0;         // while kv_len is before it, rows repeat decoded ones
   bool wants_all_logits = false;  // else of the newest token, and of replayed rows
   bool wants_logits = true;       // false: fills the cache, nothing more
-  bool is_greedy = false;         // of the newest token's logits only the best one's id is wanted
+  // Of the newest token's logits only so many of the best are wanted; 0: all are.
+  int32_t num_candidates = 0;
+  bool wants_softmax = false;  // and the softmax over all of them, of candidates
   AttentionPlan plan;
   int32_t state = 0;        // the executor's selection state of the sequence
   bool forget_sets = true;  // what that state holds is of other tokens

@@ -46,9 +46,12 @@ void AppendRows(ScheduledSequence* sequence, int32_t owner, int32_t q_len, StepB
   for (int32_t i = 0; i < q_len; ++i) {
     const int32_t pos = sequence->kv_len + i;
     const bool is_sampled = sequence->wants_logits && pos == num_tokens - 1;
-    if (wants_all || is_sampled) {
-      const bool needs_id_only = !wants_all && sequence->is_greedy;
-      (needs_id_only ? batch->greedy_rows : batch->logit_rows).push_back(batch->num_rows());
+    if (wants_all || (is_sampled && sequence->num_candidates == 0)) {
+      batch->logit_rows.push_back(batch->num_rows());
+    } else if (is_sampled) {
+      batch->candidate_rows.push_back({.row = batch->num_rows(),
+                                       .count = sequence->num_candidates,
+                                       .wants_softmax = sequence->wants_softmax});
     }
     batch->tokens.push_back(sequence->tokens[static_cast<size_t>(pos)]);
     batch->positions.push_back(pos);

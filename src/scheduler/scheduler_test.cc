@@ -68,6 +68,33 @@ TEST(Scheduler, TheLastChunkAsksForTheNewestTokensLogits) {
   EXPECT_EQ(batch.tokens[43], 399);
 }
 
+TEST(Scheduler, RowsSampledFromCandidatesAskForThese) {
+  ScheduledSequence prompt = MakeSequence(40, 0, 40);
+  ScheduledSequence answer = MakeSequence(71, 70, 64);
+  ScheduledSequence scored = MakeSequence(20, 19, 10);
+  prompt.num_candidates = 1;
+  answer.num_candidates = 41;
+  answer.wants_softmax = true;
+  scored.num_candidates = 5;
+  scored.wants_all_logits = true;
+  PagePool pool(16);
+  StepBatch batch;
+  ScheduledSequence* running[] = {&prompt, &answer, &scored};
+  ASSERT_TRUE(Scheduler(32).NextBatch(running, &pool, &batch).ok());
+  EXPECT_EQ(batch.logit_rows, std::vector<int32_t>{1});
+  ASSERT_EQ(batch.candidate_rows.size(), 1u);  // the prompt is not through yet
+  EXPECT_EQ(batch.candidate_rows[0].row, 0);
+  EXPECT_EQ(batch.candidate_rows[0].count, 41);
+  EXPECT_TRUE(batch.candidate_rows[0].wants_softmax);
+  ScheduledSequence* only_prompt[] = {&prompt};
+  ASSERT_TRUE(Scheduler(64).NextBatch(only_prompt, &pool, &batch).ok());
+  EXPECT_TRUE(batch.logit_rows.empty());
+  ASSERT_EQ(batch.candidate_rows.size(), 1u);
+  EXPECT_EQ(batch.candidate_rows[0].row, 39);
+  EXPECT_EQ(batch.candidate_rows[0].count, 1);
+  EXPECT_FALSE(batch.candidate_rows[0].wants_softmax);
+}
+
 TEST(Scheduler, TokensPastFullUntilAreDecodedOneByOne) {
   ScheduledSequence scored = MakeSequence(10, 0, 6);
   scored.wants_all_logits = true;

@@ -9,6 +9,7 @@
 
 #include "attention/attention_plan.h"
 #include "kv/page_pool.h"
+#include "sampler/candidates.h"
 
 namespace tidal {
 
@@ -56,21 +57,28 @@ struct StepSequence {
   int32_t num_keep = 0;
 };
 
+// A row of which nothing but its best logits is wanted.
+struct CandidateRow {
+  int32_t row = 0;
+  int32_t count = 1;  // 1 to kMaxCandidates
+  bool wants_softmax = false;
+};
+
 // Ragged: decode rows and prefill chunks mixed, in any order. Kept between steps, so that building
 // the next one does not allocate.
 struct StepBatch {
-  std::vector<int32_t> tokens;          // [num_rows] ids
-  std::vector<int32_t> positions;       // [num_rows]
-  std::vector<StepSequence> sequences;  // their rows in order, gapless
-  std::vector<int32_t> logit_rows;      // the rows whose logits are wanted, ascending
-  // Those of which nothing but the id of the largest logit is, ascending; none is in both.
-  std::vector<int32_t> greedy_rows;
-  StepObserver* observer = nullptr;  // may be null; Clear leaves it
+  std::vector<int32_t> tokens;               // [num_rows] ids
+  std::vector<int32_t> positions;            // [num_rows]
+  std::vector<StepSequence> sequences;       // their rows in order, gapless
+  std::vector<int32_t> logit_rows;           // the rows whose logits are wanted, ascending
+  std::vector<CandidateRow> candidate_rows;  // others, by ascending row
+  StepObserver* observer = nullptr;          // may be null; Clear leaves it
 
   // Room for the largest step.
   void Reserve(int32_t max_rows, int32_t max_sequences) {
-    for (std::vector<int32_t>* rows : {&tokens, &positions, &logit_rows, &greedy_rows})
+    for (std::vector<int32_t>* rows : {&tokens, &positions, &logit_rows})
       rows->reserve(static_cast<size_t>(max_rows));
+    candidate_rows.reserve(static_cast<size_t>(max_rows));
     sequences.reserve(static_cast<size_t>(max_sequences));
   }
   int32_t num_rows() const { return static_cast<int32_t>(tokens.size()); }
@@ -79,7 +87,7 @@ struct StepBatch {
     positions.clear();
     sequences.clear();
     logit_rows.clear();
-    greedy_rows.clear();
+    candidate_rows.clear();
   }
 };
 

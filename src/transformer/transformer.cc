@@ -10,13 +10,13 @@ Transformer::Transformer(Executor* executor, int32_t num_layers, int32_t vocab_s
       num_layers_(num_layers),
       vocab_size_(vocab_size),
       logits_(static_cast<size_t>(executor->max_logit_rows()) * static_cast<size_t>(vocab_size)),
-      tokens_(static_cast<size_t>(executor->max_logit_rows())) {
+      lists_(static_cast<size_t>(executor->max_logit_rows())) {
   for (std::vector<int32_t>* group : {&choosing_, &reading_all_, &reading_sets_})
     group->reserve(static_cast<size_t>(max_sequences));
 }
 
 Status Transformer::Forward(const StepBatch& batch, const LogitsFn& on_logits,
-                            const TokenFn& on_token) {
+                            const CandidatesFn& on_candidates) {
   TIDAL_RETURN_IF_ERROR(executor_->BeginStep(batch));
   executor_->Embed();
   for (int32_t layer = 0; layer < num_layers_; ++layer) {
@@ -26,7 +26,7 @@ Status Transformer::Forward(const StepBatch& batch, const LogitsFn& on_logits,
     executor_->FeedForward(layer);
   }
   TIDAL_RETURN_IF_ERROR(HandOutLogits(batch, on_logits));
-  TIDAL_RETURN_IF_ERROR(HandOutTokens(batch, on_token));
+  TIDAL_RETURN_IF_ERROR(HandOutCandidates(batch, on_candidates));
   return executor_->EndStep();
 }
 
@@ -44,12 +44,12 @@ Status Transformer::HandOutLogits(const StepBatch& batch, const LogitsFn& on_log
   return OkStatus();
 }
 
-Status Transformer::HandOutTokens(const StepBatch& batch, const TokenFn& on_token) {
-  const std::span<const int32_t> rows = batch.greedy_rows;
-  for (size_t begin = 0; begin < rows.size(); begin += tokens_.size()) {
-    const auto group = rows.subspan(begin, std::min(tokens_.size(), rows.size() - begin));
-    TIDAL_RETURN_IF_ERROR(executor_->BestTokens(group, logits_.data(), tokens_.data()));
-    for (size_t i = 0; i < group.size(); ++i) on_token(begin + i, tokens_[i]);
+Status Transformer::HandOutCandidates(const StepBatch& batch, const CandidatesFn& on_candidates) {
+  const std::span<const CandidateRow> rows = batch.candidate_rows;
+  for (size_t begin = 0; begin < rows.size(); begin += lists_.size()) {
+    const auto group = rows.subspan(begin, std::min(lists_.size(), rows.size() - begin));
+    TIDAL_RETURN_IF_ERROR(executor_->BestCandidates(group, logits_.data(), lists_.data()));
+    for (size_t i = 0; i < group.size(); ++i) on_candidates(begin + i, lists_[i]);
   }
   return OkStatus();
 }

@@ -21,20 +21,21 @@ class Transformer {
   // Receives the logits [vocab_size] of one of batch.logit_rows; `i` counts these. The memory is
   // reused afterwards.
   using LogitsFn = std::function<void(size_t i, std::span<const float> logits)>;
-  // Receives the best token of one of batch.greedy_rows; `i` counts these.
-  using TokenFn = std::function<void(size_t i, int32_t token)>;
+  // Receives the best of one of batch.candidate_rows; `i` counts these. The list is reused
+  // afterwards.
+  using CandidatesFn = std::function<void(size_t i, const CandidateList& list)>;
 
   // Runs all layers, then hands out the wanted logits in the order of batch.logit_rows, and then
-  // the best tokens in that of batch.greedy_rows (without such rows there may be no on_token).
+  // the candidates in that of batch.candidate_rows (without such rows there may be no function).
   // Blocking. Errors: the device's.
   Status Forward(const StepBatch& batch, const LogitsFn& on_logits,
-                 const TokenFn& on_token = nullptr);
+                 const CandidatesFn& on_candidates = nullptr);
 
  private:
   // Lets the sequences whose plans choose in this layer choose, then attends everybody's rows.
   void Attend(int32_t layer, const StepBatch& batch);
   Status HandOutLogits(const StepBatch& batch, const LogitsFn& on_logits);
-  Status HandOutTokens(const StepBatch& batch, const TokenFn& on_token);
+  Status HandOutCandidates(const StepBatch& batch, const CandidatesFn& on_candidates);
 
   Executor* executor_;
   int32_t num_layers_;
@@ -43,8 +44,8 @@ class Transformer {
   std::vector<int32_t> choosing_;
   std::vector<int32_t> reading_all_;
   std::vector<int32_t> reading_sets_;
-  std::vector<float> logits_;    // [executor's max_logit_rows, vocab_size]
-  std::vector<int32_t> tokens_;  // [executor's max_logit_rows]
+  std::vector<float> logits_;         // [executor's max_logit_rows, vocab_size]
+  std::vector<CandidateList> lists_;  // [executor's max_logit_rows]
 };
 
 }  // namespace tidal

@@ -28,9 +28,13 @@ class RecordingExecutor : public Executor {
     logit_groups.emplace_back(rows.begin(), rows.end());
     return OkStatus();
   }
-  Status BestTokens(std::span<const int32_t> rows, float*, int32_t* tokens) override {
-    greedy_groups.emplace_back(rows.begin(), rows.end());
-    std::copy(rows.begin(), rows.end(), tokens);
+  Status BestCandidates(std::span<const CandidateRow> rows, float*, CandidateList* lists) override {
+    candidate_groups.emplace_back();
+    for (size_t i = 0; i < rows.size(); ++i) {
+      candidate_groups.back().push_back(rows[i].row);
+      lists[i].size = 1;
+      lists[i].candidates[0] = {.logit = static_cast<float>(rows[i].count), .id = rows[i].row};
+    }
     return OkStatus();
   }
   Status EndStep() override { return OkStatus(); }
@@ -43,7 +47,7 @@ class RecordingExecutor : public Executor {
 
   std::vector<std::string> trace;
   std::vector<std::vector<int32_t>> logit_groups;
-  std::vector<std::vector<int32_t>> greedy_groups;
+  std::vector<std::vector<int32_t>> candidate_groups;
 
  private:
   void Record(int32_t layer, char what, std::span<const int32_t> sequences) {
@@ -154,23 +158,25 @@ TEST(Transformer, HandsOutLogitsInGroupsOfWhatTheExecutorTakes) {
   EXPECT_EQ(handed, (std::vector<size_t>{0, 1, 2}));
 }
 
-TEST(Transformer, HandsOutBestTokensAfterLogits) {
+TEST(Transformer, HandsOutCandidatesAfterLogits) {
   StepBatch batch = BatchOf({nullptr, nullptr, nullptr, nullptr});
   batch.logit_rows = {2};
-  batch.greedy_rows = {0, 1, 3};
+  batch.candidate_rows = {{.row = 0, .count = 1}, {.row = 1, .count = 40}, {.row = 3, .count = 7}};
   RecordingExecutor executor(1);
   Transformer transformer(&executor, 1, 4, 4);
   std::vector<int32_t> handed;
   ASSERT_TRUE(transformer
                   .Forward(
                       batch, [&](size_t, std::span<const float>) { handed.push_back(-1); },
-                      [&](size_t i, int32_t token) {
-                        EXPECT_EQ(token, batch.greedy_rows[i]);
-                        handed.push_back(token);
+                      [&](size_t i, const CandidateList& list) {
+                        ASSERT_EQ(list.size, 1);
+                        EXPECT_EQ(list.candidates[0].id, batch.candidate_rows[i].row);
+                        EXPECT_EQ(list.candidates[0].logit, batch.candidate_rows[i].count);
+                        handed.push_back(list.candidates[0].id);
                       })
                   .ok());
   EXPECT_EQ(executor.logit_groups, (std::vector<std::vector<int32_t>>{{2}}));
-  EXPECT_EQ(executor.greedy_groups, (std::vector<std::vector<int32_t>>{{0, 1}, {3}}));
+  EXPECT_EQ(executor.candidate_groups, (std::vector<std::vector<int32_t>>{{0, 1}, {3}}));
   EXPECT_EQ(handed, (std::vector<int32_t>{-1, 0, 1, 3}));
 }
 

@@ -1,0 +1,393 @@
+// What      the largest logits of each row, sorted, and the row's softmax sum (candidates.h).
+// Shapes    logits [num_rows][cols] f32; cols in groups of 64, four groups to a part.
+// Launch    GroupKernel: a warp per part leaves the largest logit of each group, and the part's sum
+//           of e^x where that is wanted. PickKernel: a block of 512 threads per row.
+// How       The n best logits lie in the n groups with the largest maxima (with more than that
+//           nothing is lost), so the second kernel reads some n + 64 groups again instead of the
+//           row. A threshold that leaves a number of maxima between n and that many is found by
+//           halving an interval of keys: a key is a value as ordered integer and, among equals,
+//           its index, so that no two are equal and halving ends. What reaches the threshold is
+//           listed, and a listed key's rank is the number of larger ones.
+// Bytes     the row once, in L2 since the product that made it, and cols / 16 + 256 (n + 64) more:
+//           0.6 MB of a 152k vocabulary. Bound by latency, not by bytes: every load of a kernel is
+//           under way at once.
+// Numerics  the list is exact; e^x to two units in the last place of float32, of float32
+//           differences, added up in double in an order that depends on cols alone.
+// Oracle    candidates_test.cc.
+#include "cuda/candidates.h"
+#include "cuda/launch.cuh"
+#include "cuda/selection_device.cuh"
+
+namespace tidal {
+namespace {
+
+constexpr int32_t kGroupCols = 64;
+constexpr int32_t kPartGroups = 4;
+constexpr int32_t kPartCols = kPartGroups * kGroupCols;
+constexpr int32_t kColsPerLane = kPartCols / 32;
+constexpr int32_t kGroupThreads = 256;
+constexpr int32_t kPickThreads = 512;
+constexpr int32_t kPickWarps = kPickThreads / 32;
+// Groups beyond the wanted number that may be read again.
+constexpr int32_t kSlackGroups = 64;
+constexpr int32_t kMaxReadGroups = kMaxCandidates + kSlackGroups;
+constexpr int32_t kReadsPerWarp = kMaxReadGroups / kPickWarps;
+constexpr int32_t kValuesPerLane = kReadsPerWarp * kGroupCols / 32;
+static_assert(kMaxReadGroups % kPickWarps == 0);
+constexpr uint32_t kMaxListed = 2 * kMaxCandidates;
+constexpr int32_t kRankSharers = 4;  // threads that find a key's rank together
+
+// Of the smallest finite number; what is less is no candidate: NaN and minus infinity.
+constexpr uint32_t kLeastOrdered = 0x00800000u;
+
+// The largest of each group of a part: OrderedBits.
+using PartMaxima = uint4;
+
+struct RowScratch {
+  PartMaxima* maxima;  // [parts]
+  double* sums;        // [parts], of e^(logit - the part's largest)
+};
+__host__ __device__ constexpr int32_t NumParts(int32_t cols) {
+  return (cols + kPartCols - 1) / kPartCols;
+}
+__host__ __device__ constexpr int64_t RowScratchBytes(int32_t cols) {
+  const int64_t bytes = int64_t{NumParts(cols)} * (sizeof(PartMaxima) + sizeof(double));
+  return (bytes + 15) / 16 * 16;
+}
+__device__ RowScratch ScratchOf(const CandidateCall& c, uint32_t row) {
+  char* begin = static_cast<char*>(c.scratch) + row * RowScratchBytes(c.cols);
+  auto* maxima = reinterpret_cast<PartMaxima*>(begin);
+  return {maxima, reinterpret_cast<double*>(maxima + NumParts(c.cols))};
+}
+
+__device__ __forceinline__ uint32_t Largest(const PartMaxima& m) {
+  return max(max(m.x, m.y), max(m.z, m.w));
+}
+__device__ __forceinline__ float FiniteOf(float logit) { return fminf(logit, 3.402823466e38f); }
+// Ascending with the value and, among equals, with a lesser index.
+__device__ __forceinline__ uint64_t KeyOf(uint32_t ordered, uint32_t index) {
+  return static_cast<uint64_t>(ordered) << 32 | (0xffffffffu - index);
+}
+__device__ __forceinline__ uint32_t LaneOfThread() { return threadIdx.x % 32; }
+__device__ __forceinline__ uint32_t LanesBefore() { return (1u << LaneOfThread()) - 1; }
+
+// Block (x, y): some parts of row y.
+__global__ void __launch_bounds__(kGroupThreads) GroupKernel(CandidateCall c) {
+  WaitForInputs();
+  AllowNext();
+  const int32_t part = static_cast<int32_t>(blockIdx.x * (kGroupThreads / 32) + threadIdx.x / 32);
+  if (part >= NumParts(c.cols)) return;
+  const uint32_t lane = LaneOfThread();
+  const float* logits = c.logits + blockIdx.y * c.stride;
+  const int32_t begin = part * kPartCols + static_cast<int32_t>(lane);
+  float values[kColsPerLane];
+#pragma unroll
+  for (int i = 0; i < kColsPerLane; ++i) {
+    const int32_t col = begin + 32 * i;
+    values[i] = col < c.cols ? __ldcg(logits + col) : -INFINITY;
+  }
+  uint32_t largest[kPartGroups];
+#pragma unroll
+  for (int g = 0; g < kPartGroups; ++g) {
+    const uint32_t mine = max(OrderedBits(values[2 * g]), OrderedBits(values[2 * g + 1]));
+    largest[g] = __reduce_max_sync(kAllLanes, mine);
+  }
+  static_assert(kColsPerLane == 2 * kPartGroups && kPartGroups == 4);
+  const PartMaxima maxima = make_uint4(largest[0], largest[1], largest[2], largest[3]);
+  const RowScratch scratch = ScratchOf(c, blockIdx.y);
+  if (lane == 0) scratch.maxima[part] = maxima;
+  if (c.rows[blockIdx.y].wants_softmax == 0) return;
+  const float most = FiniteOf(ValueOfOrdered(Largest(maxima)));
+  double sum = 0;
+#pragma unroll
+  for (int i = 0; i < kColsPerLane; ++i) {
+    // Not NaN either.
+    if (values[i] > -INFINITY) sum += static_cast<double>(expf(FiniteOf(values[i]) - most));
+  }
+  sum = WarpSum(sum);
+  if (lane == 0) scratch.sums[part] = sum;
+}
+
+struct PickMemory {
+  uint64_t listed[kMaxListed];  // keys
+  uint32_t read_groups[kMaxReadGroups];
+  uint32_t num_listed;
+  uint32_t num_read;
+  uint32_t largest[kPickWarps];   // of a warp's threads' largest maxima: the largest,
+  uint32_t smallest[kPickWarps];  // and the smallest
+  uint32_t counts[2][kPickWarps];
+  double sums[kPickWarps];
+};
+
+// Sums over the block, to every thread; each takes one barrier.
+class BlockCounter {
+ public:
+  __device__ explicit BlockCounter(PickMemory* memory) : memory_(memory) {}
+  __device__ uint32_t Sum(uint32_t value) {
+    const uint32_t lane = LaneOfThread();
+    // The one before is still being read by others.
+    uint32_t* counts = memory_->counts[turn_];
+    turn_ ^= 1;
+    const uint32_t of_warp = __reduce_add_sync(kAllLanes, value);
+    if (lane == 0) counts[threadIdx.x / 32] = of_warp;
+    __syncthreads();
+    return __reduce_add_sync(kAllLanes, lane < kPickWarps ? counts[lane] : 0);
+  }
+
+ private:
+  PickMemory* memory_;
+  uint32_t turn_ = 0;
+};
+
+// A key such that `wanted` to `most` of the block's keys are no less, or `low` where no more than
+// `most` are not less than that. count(key) is how many of the thread's are no less. REQUIRES: no
+// two keys are equal, fewer than `wanted` reach `high`.
+template <typename Count>
+__device__ uint64_t FindThreshold(uint64_t low, uint64_t high, uint32_t wanted, uint32_t most,
+                                  BlockCounter* counter, Count count) {
+  if (counter->Sum(count(low)) <= most) return low;
+  while (true) {
+    const uint64_t middle = low + (high - low) / 2;
+    const uint32_t reached = counter->Sum(count(middle));
+    if (reached >= wanted && reached <= most) return middle;
+    (reached > most ? low : high) = middle;
+  }
+}
+
+// Of a warp's room in a list: one atomic for all that its lanes add.
+__device__ __forceinline__ uint32_t ReserveInList(uint32_t count_of_warp, uint32_t* size) {
+  uint32_t begin = 0;
+  if (LaneOfThread() == 0 && count_of_warp > 0) begin = atomicAdd(size, count_of_warp);
+  return __shfl_sync(kAllLanes, begin, 0);
+}
+
+// A number that at least `wanted` of all maxima reach: 32 threads each have a maximum that is no
+// less than the smallest of their largest ones.
+__device__ uint32_t LowerBound(const PickMemory& memory, uint32_t wanted) {
+  const uint32_t lane = LaneOfThread();
+  uint32_t smallest = lane < kPickWarps ? memory.smallest[lane] : 0;
+  uint32_t bound = __reduce_max_sync(kAllLanes, smallest);
+  for (uint32_t warps = 1; warps * 32 < wanted; ++warps) {
+    const uint32_t holders = __ballot_sync(kAllLanes, smallest == bound);
+    if (lane == static_cast<uint32_t>(__ffs(static_cast<int>(holders)) - 1)) smallest = 0;
+    bound = __reduce_max_sync(kAllLanes, smallest);
+  }
+  return max(bound, kLeastOrdered);
+}
+
+// The groups whose maxima reach the threshold, to memory->read_groups.
+__device__ void ListGroups(const PartMaxima* maxima, int32_t num_parts, uint64_t threshold,
+                           PickMemory* memory) {
+  for (int32_t first = 0; first < num_parts; first += kPickThreads) {
+    const int32_t part = first + static_cast<int32_t>(threadIdx.x);
+    const PartMaxima own = part < num_parts ? maxima[part] : make_uint4(0, 0, 0, 0);
+    const uint32_t values[kPartGroups] = {own.x, own.y, own.z, own.w};
+    uint32_t reaching[kPartGroups];
+    uint32_t count = 0;
+#pragma unroll
+    for (int g = 0; g < kPartGroups; ++g) {
+      const auto group = static_cast<uint32_t>(part * kPartGroups + g);
+      reaching[g] = __ballot_sync(kAllLanes, KeyOf(values[g], group) >= threshold);
+      count += static_cast<uint32_t>(__popc(reaching[g]));
+    }
+    uint32_t place = ReserveInList(count, &memory->num_read);
+#pragma unroll
+    for (int g = 0; g < kPartGroups; ++g) {
+      if ((reaching[g] >> LaneOfThread() & 1) != 0) {
+        memory->read_groups[place + static_cast<uint32_t>(__popc(reaching[g] & LanesBefore()))] =
+            static_cast<uint32_t>(part * kPartGroups + g);
+      }
+      place += static_cast<uint32_t>(__popc(reaching[g]));
+    }
+  }
+}
+
+// The logits of the groups that are read again: a warp has each kPickWarps-th group, a lane two
+// logits of it.
+struct ReadValues {
+  uint32_t ordered[kValuesPerLane];
+  uint32_t cols[kValuesPerLane];
+
+  __device__ void Load(const float* logits, int32_t num_cols, const PickMemory& memory,
+                       uint32_t num_groups) {
+#pragma unroll
+    for (int i = 0; i < kValuesPerLane; ++i) {
+      const uint32_t slot = static_cast<uint32_t>(i / 2) * kPickWarps + threadIdx.x / 32;
+      ordered[i] = cols[i] = 0;
+      if (slot >= num_groups) continue;
+      cols[i] = memory.read_groups[slot] * kGroupCols + 32 * (i % 2) + LaneOfThread();
+      if (static_cast<int32_t>(cols[i]) < num_cols)
+        ordered[i] = OrderedBits(__ldcg(logits + cols[i]));
+    }
+  }
+  __device__ uint32_t CountFrom(uint64_t threshold) const {
+    uint32_t count = 0;
+#pragma unroll
+    for (int i = 0; i < kValuesPerLane; ++i) count += KeyOf(ordered[i], cols[i]) >= threshold;
+    return count;
+  }
+  // Those that reach the threshold; memory->num_listed counts on where there is no more room.
+  __device__ void List(uint64_t threshold, PickMemory* memory) const {
+    uint32_t count = 0;
+#pragma unroll
+    for (int i = 0; i < kValuesPerLane; ++i) {
+      const bool reaches = KeyOf(ordered[i], cols[i]) >= threshold;
+      count += static_cast<uint32_t>(__popc(__ballot_sync(kAllLanes, reaches)));
+    }
+    uint32_t place = ReserveInList(count, &memory->num_listed);
+    if (count == 0) return;
+#pragma unroll
+    for (int i = 0; i < kValuesPerLane; ++i) {
+      const uint64_t key = KeyOf(ordered[i], cols[i]);
+      const uint32_t reaching = __ballot_sync(kAllLanes, key >= threshold);
+      const uint32_t mine = place + static_cast<uint32_t>(__popc(reaching & LanesBefore()));
+      if (key >= threshold && mine < kMaxListed) memory->listed[mine] = key;
+      place += static_cast<uint32_t>(__popc(reaching));
+    }
+  }
+};
+
+// Writes the listed keys with fewer than `wanted` larger ones to their places.
+__device__ void WriteSorted(const PickMemory& memory, uint32_t size, uint32_t wanted,
+                            DeviceCandidates* out) {
+  constexpr uint32_t kKeysAtOnce = kPickThreads / kRankSharers;
+  const uint32_t sharer = threadIdx.x % kRankSharers;
+  for (uint32_t first = 0; first < size; first += kKeysAtOnce) {
+    const uint32_t i = first + threadIdx.x / kRankSharers;
+    const uint64_t key = i < size ? memory.listed[i] : 0;
+    uint32_t rank = 0;
+#pragma unroll 8
+    for (uint32_t other = sharer; other < size; other += kRankSharers) {
+      rank += memory.listed[other] > key;
+    }
+#pragma unroll
+    for (uint32_t d = 1; d < kRankSharers; d *= 2) rank += __shfl_xor_sync(kAllLanes, rank, d);
+    if (sharer != 0 || i >= size || rank >= wanted) continue;
+    out->candidates[rank] = {.logit = ValueOfOrdered(static_cast<uint32_t>(key >> 32)),
+                             .id = static_cast<int32_t>(0xffffffffu - static_cast<uint32_t>(key))};
+  }
+}
+
+// The parts' sums as multiples of e^best, to the first thread.
+__device__ double SumOfParts(const PartMaxima* maxima, const double* sums, int32_t num_parts,
+                             uint32_t best, PickMemory* memory) {
+  const float most = FiniteOf(ValueOfOrdered(best));
+  double sum = 0;
+  for (int32_t part = static_cast<int32_t>(threadIdx.x); part < num_parts; part += kPickThreads) {
+    const uint32_t largest = Largest(maxima[part]);
+    if (largest < kLeastOrdered) continue;  // its sum is empty
+    const float below = FiniteOf(ValueOfOrdered(largest)) - most;
+    sum += __ldcg(sums + part) * static_cast<double>(expf(below));
+  }
+  sum = WarpSum(sum);
+  if (LaneOfThread() == 0) memory->sums[threadIdx.x / 32] = sum;
+  __syncthreads();
+  double total = 0;
+  if (threadIdx.x == 0) {
+    for (const double of_warp : memory->sums) total += of_warp;
+  }
+  return total;
+}
+
+// Block x: row x. Dynamic shared memory: the maxima of the row's parts.
+__global__ void __launch_bounds__(kPickThreads) PickKernel(CandidateCall c) {
+  extern __shared__ PartMaxima maxima[];
+  __shared__ PickMemory memory;
+  const DeviceCandidateRow row = c.rows[blockIdx.x];
+  const auto wanted = static_cast<uint32_t>(row.count);
+  const int32_t num_parts = NumParts(c.cols);
+  const RowScratch scratch = ScratchOf(c, blockIdx.x);
+  DeviceCandidates* out = c.out + blockIdx.x;
+  if (threadIdx.x == 0) memory.num_read = memory.num_listed = 0;
+  WaitForInputs();
+  AllowNext();
+  uint32_t own_largest = 0;
+#pragma unroll 2
+  for (int32_t part = static_cast<int32_t>(threadIdx.x); part < num_parts; part += kPickThreads) {
+    const PartMaxima loaded = __ldcg(scratch.maxima + part);
+    maxima[part] = loaded;
+    own_largest = max(own_largest, Largest(loaded));
+  }
+  const uint32_t warp_largest = __reduce_max_sync(kAllLanes, own_largest);
+  const uint32_t warp_smallest = __reduce_min_sync(kAllLanes, own_largest);
+  if (LaneOfThread() == 0) {
+    memory.largest[threadIdx.x / 32] = warp_largest;
+    memory.smallest[threadIdx.x / 32] = warp_smallest;
+  }
+  __syncthreads();
+  const uint32_t best = __reduce_max_sync(
+      kAllLanes, LaneOfThread() < kPickWarps ? memory.largest[LaneOfThread()] : 0);
+  if (best < kLeastOrdered) {  // no logit is a number
+    if (threadIdx.x == 0) {
+      out->size = 0;
+      out->exp_sum = 0;
+    }
+    return;
+  }
+
+  BlockCounter counter(&memory);
+  const uint64_t high = static_cast<uint64_t>(best + 1) << 32;
+  const uint32_t bound = wanted == 1 ? best : LowerBound(memory, wanted);
+  const uint64_t of_groups =
+      FindThreshold(static_cast<uint64_t>(bound) << 32, high, wanted, wanted + kSlackGroups,
+                    &counter, [&](uint64_t threshold) {
+                      uint32_t count = 0;
+                      for (auto part = threadIdx.x; part < static_cast<uint32_t>(num_parts);
+                           part += kPickThreads) {
+                        const PartMaxima m = maxima[part];
+                        count += KeyOf(m.x, part * kPartGroups) >= threshold;
+                        count += KeyOf(m.y, part * kPartGroups + 1) >= threshold;
+                        count += KeyOf(m.z, part * kPartGroups + 2) >= threshold;
+                        count += KeyOf(m.w, part * kPartGroups + 3) >= threshold;
+                      }
+                      return count;
+                    });
+  ListGroups(maxima, num_parts, of_groups, &memory);
+  __syncthreads();
+
+  // A logit's index is another than its group's: the threshold of all that equal its value.
+  uint64_t of_values = of_groups >> 32 << 32;
+  ReadValues values;
+  values.Load(c.logits + blockIdx.x * c.stride, c.cols, memory, memory.num_read);
+  values.List(of_values, &memory);
+  __syncthreads();
+  if (memory.num_listed > kMaxListed) {
+    of_values = FindThreshold(of_values, high, wanted, kMaxListed, &counter,
+                              [&](uint64_t threshold) { return values.CountFrom(threshold); });
+    if (threadIdx.x == 0) memory.num_listed = 0;
+    __syncthreads();
+    values.List(of_values, &memory);
+    __syncthreads();
+  }
+  const uint32_t size = memory.num_listed;
+  WriteSorted(memory, size, wanted, out);
+  double exp_sum = 0;
+  if (row.wants_softmax != 0) exp_sum = SumOfParts(maxima, scratch.sums, num_parts, best, &memory);
+  if (threadIdx.x == 0) {
+    out->size = min(size, wanted);
+    out->exp_sum = exp_sum;
+  }
+}
+
+}  // namespace
+
+int64_t CandidateScratchBytes(int64_t num_rows, int32_t cols) {
+  return num_rows * RowScratchBytes(cols);
+}
+
+cudaError_t SelectCandidates(const CandidateCall& call, cudaStream_t stream) {
+  if (call.cols > kMaxCandidateCols) return cudaErrorInvalidValue;
+  if (const cudaError_t error = PreferSharedMemory(GroupKernel); error != cudaSuccess) return error;
+  if (const cudaError_t error = PreferSharedMemory(PickKernel); error != cudaSuccess) return error;
+  const int32_t num_parts = NumParts(call.cols);
+  constexpr int32_t kPartsPerBlock = kGroupThreads / 32;
+  const dim3 grid(static_cast<unsigned>((num_parts + kPartsPerBlock - 1) / kPartsPerBlock),
+                  static_cast<unsigned>(call.num_rows));
+  if (const cudaError_t error = Launch(GroupKernel, grid, kGroupThreads, 0, stream, call);
+      error != cudaSuccess)
+    return error;
+  return Launch(PickKernel, static_cast<unsigned>(call.num_rows), kPickThreads,
+                static_cast<size_t>(num_parts) * sizeof(PartMaxima), stream, call);
+}
+
+}  // namespace tidal
