@@ -1,15 +1,17 @@
 // Reads the weights of a whole decode step through CudaProducts, in a captured graph, and compares
-// the rate with what the card reads at all.
+// the rate with what the card reads at all; and the time of finding candidates in its logits.
 //
 // usage: cuda_products_bench [SHAPE [TYPE [ROWS]]]   (llama2-7b or llama3-8b; bf16, q4_k, ...)
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <random>
 #include <string>
 #include <vector>
 
 #include "base/stopwatch.h"
+#include "cuda/candidates.h"
 #include "cuda/cuda_devices.h"
 #include "cuda/cuda_status.h"
 #include "cuda/device_buffer.h"
@@ -76,10 +78,15 @@ class Step {
     for (int i = 0; i < kLayers; ++i) layers_.emplace_back(dtype, shape, stream);
     products_ = OrExit(CudaProducts::Create(
         {.stream = stream, .max_rows = rows, .max_cols = shape.ffn_dim, .max_matrix_elems = 1}));
-    for (DeviceBuffer* buffer : {&hidden_, &q_, &k_, &v_, &ffn_, &norm_, &logits_, &ids_}) {
+    for (DeviceBuffer* buffer : {&hidden_, &q_, &k_, &v_, &ffn_, &norm_, &logits_}) {
       *buffer = OrExit(DeviceBuffer::Create(rows * shape.vocab_size * 4, "activations"));
       OrExit(FillRandom(buffer->as<uint8_t>(), buffer->bytes(), 99, stream));
     }
+    const auto vocab_size = static_cast<int32_t>(shape.vocab_size);
+    wanted_ = OrExit(DeviceBuffer::Create(rows * int64_t{sizeof(DeviceCandidateRow)}, "rows"));
+    scratch_ = OrExit(DeviceBuffer::Create(CandidateScratchBytes(rows, vocab_size), "scratch"));
+    lists_ = OrExit(DeviceBuffer::Create(rows * int64_t{sizeof(DeviceCandidates)}, "candidates"));
+    Want({.count = 1});
   }
 
   void Qkv(int layer) {
@@ -104,8 +111,30 @@ class Step {
     const ProductJob job = Job(head_, logits_);
     Run(hidden_, std::span(&job, 1), true, ProductOutput::kStore);
   }
+  // What Sample finds of each row.
+  void Want(DeviceCandidateRow wanted) {
+    const std::vector<DeviceCandidateRow> rows(static_cast<size_t>(rows_), wanted);
+    OrExit(cudaMemcpy(wanted_.data(), rows.data(), static_cast<size_t>(wanted_.bytes()),
+                      cudaMemcpyHostToDevice));
+  }
+  // Logits as a model may give them.
+  void FillLogits() {
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal(0, 2.5f);
+    std::vector<float> logits(static_cast<size_t>(rows_ * shape_.vocab_size));
+    for (float& logit : logits) logit = normal(random);
+    OrExit(cudaMemcpy(logits_.data(), logits.data(), logits.size() * sizeof(float),
+                      cudaMemcpyHostToDevice));
+  }
   void Sample() {
-    products_->ArgMax(logits_.as<float>(), rows_, shape_.vocab_size, ids_.as<int32_t>());
+    OrExit(SelectCandidates({.logits = logits_.as<float>(),
+                             .stride = shape_.vocab_size,
+                             .cols = static_cast<int32_t>(shape_.vocab_size),
+                             .num_rows = static_cast<int32_t>(rows_),
+                             .rows = wanted_.as<DeviceCandidateRow>(),
+                             .scratch = scratch_.data(),
+                             .out = lists_.as<DeviceCandidates>()},
+                            stream_));
   }
   void All() {
     for (int i = 0; i < kLayers; ++i) {
@@ -167,7 +196,7 @@ class Step {
   Matrix head_;
   std::vector<Layer> layers_;
   std::unique_ptr<CudaProducts> products_;
-  DeviceBuffer hidden_, q_, k_, v_, ffn_, norm_, logits_, ids_;
+  DeviceBuffer hidden_, q_, k_, v_, ffn_, norm_, logits_, wanted_, scratch_, lists_;
   int64_t bytes_ = 0;
 };
 
@@ -225,6 +254,18 @@ void Bench(const ModelShape& shape, DType dtype, int64_t rows, double limit, cud
   Report("down", &step, kLayers, limit, stream, every_layer(&Step::Down));
   Report("head", &step, 1, limit, stream, [&] { step.Head(); });
   Report("step", &step, 1, limit, stream, [&] { step.All(); });
+  constexpr int kSamples = 32;
+  step.FillLogits();
+  for (const int count : {1, 40, kMaxCandidates}) {
+    for (const int wants_softmax : {0, 1}) {
+      step.Want({.count = count, .wants_softmax = wants_softmax});
+      const double us = TimeGraph(stream, [&] {
+        for (int i = 0; i < kSamples; ++i) step.Sample();
+      });
+      printf("  %3d candidates%s %6.2f us\n", count, wants_softmax != 0 ? " and softmax" : "",
+             us / kSamples);
+    }
+  }
   printf("  upload %.1f GB/s\n", step.UploadGbps());
 }
 

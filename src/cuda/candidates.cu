@@ -33,9 +33,11 @@ constexpr int32_t kSlackGroups = 64;
 constexpr int32_t kMaxReadGroups = kMaxCandidates + kSlackGroups;
 constexpr int32_t kReadsPerWarp = kMaxReadGroups / kPickWarps;
 constexpr int32_t kValuesPerLane = kReadsPerWarp * kGroupCols / 32;
-static_assert(kMaxReadGroups % kPickWarps == 0);
+static_assert(kMaxReadGroups % kPickWarps == 0 && kPickThreads >= 2 * kMaxCandidates);
 constexpr uint32_t kMaxListed = 2 * kMaxCandidates;
-constexpr int32_t kRankSharers = 4;  // threads that find a key's rank together
+constexpr uint32_t kRankSharers = 4;  // threads that find a key's rank together,
+constexpr uint32_t kRankPiece = 32;   // by so many others at a time
+static_assert(kMaxListed % kRankPiece == 0);
 
 // Of the smallest finite number; what is less is no candidate: NaN and minus infinity.
 constexpr uint32_t kLeastOrdered = 0x00800000u;
@@ -69,7 +71,6 @@ __device__ __forceinline__ uint64_t KeyOf(uint32_t ordered, uint32_t index) {
   return static_cast<uint64_t>(ordered) << 32 | (0xffffffffu - index);
 }
 __device__ __forceinline__ uint32_t LaneOfThread() { return threadIdx.x % 32; }
-__device__ __forceinline__ uint32_t LanesBefore() { return (1u << LaneOfThread()) - 1; }
 
 // Block (x, y): some parts of row y.
 __global__ void __launch_bounds__(kGroupThreads) GroupKernel(CandidateCall c) {
@@ -119,6 +120,11 @@ struct PickMemory {
   double sums[kPickWarps];
 };
 
+__device__ void ClearLists(PickMemory* memory) {
+  if (threadIdx.x < kMaxListed) memory->listed[threadIdx.x] = 0;
+  if (threadIdx.x == 0) memory->num_read = memory->num_listed = 0;
+}
+
 // Sums over the block, to every thread; each takes one barrier.
 class BlockCounter {
  public:
@@ -146,19 +152,13 @@ template <typename Count>
 __device__ uint64_t FindThreshold(uint64_t low, uint64_t high, uint32_t wanted, uint32_t most,
                                   BlockCounter* counter, Count count) {
   if (counter->Sum(count(low)) <= most) return low;
-  while (true) {
+  while (high - low > 1) {
     const uint64_t middle = low + (high - low) / 2;
     const uint32_t reached = counter->Sum(count(middle));
     if (reached >= wanted && reached <= most) return middle;
     (reached > most ? low : high) = middle;
   }
-}
-
-// Of a warp's room in a list: one atomic for all that its lanes add.
-__device__ __forceinline__ uint32_t ReserveInList(uint32_t count_of_warp, uint32_t* size) {
-  uint32_t begin = 0;
-  if (LaneOfThread() == 0 && count_of_warp > 0) begin = atomicAdd(size, count_of_warp);
-  return __shfl_sync(kAllLanes, begin, 0);
+  return low;  // not reached, since counts of unequal keys step by one
 }
 
 // A number that at least `wanted` of all maxima reach: 32 threads each have a maximum that is no
@@ -178,76 +178,86 @@ __device__ uint32_t LowerBound(const PickMemory& memory, uint32_t wanted) {
 // The groups whose maxima reach the threshold, to memory->read_groups.
 __device__ void ListGroups(const PartMaxima* maxima, int32_t num_parts, uint64_t threshold,
                            PickMemory* memory) {
-  for (int32_t first = 0; first < num_parts; first += kPickThreads) {
-    const int32_t part = first + static_cast<int32_t>(threadIdx.x);
-    const PartMaxima own = part < num_parts ? maxima[part] : make_uint4(0, 0, 0, 0);
+  for (auto part = threadIdx.x; part < static_cast<uint32_t>(num_parts); part += kPickThreads) {
+    const PartMaxima own = maxima[part];
     const uint32_t values[kPartGroups] = {own.x, own.y, own.z, own.w};
-    uint32_t reaching[kPartGroups];
-    uint32_t count = 0;
 #pragma unroll
-    for (int g = 0; g < kPartGroups; ++g) {
-      const auto group = static_cast<uint32_t>(part * kPartGroups + g);
-      reaching[g] = __ballot_sync(kAllLanes, KeyOf(values[g], group) >= threshold);
-      count += static_cast<uint32_t>(__popc(reaching[g]));
-    }
-    uint32_t place = ReserveInList(count, &memory->num_read);
-#pragma unroll
-    for (int g = 0; g < kPartGroups; ++g) {
-      if ((reaching[g] >> LaneOfThread() & 1) != 0) {
-        memory->read_groups[place + static_cast<uint32_t>(__popc(reaching[g] & LanesBefore()))] =
-            static_cast<uint32_t>(part * kPartGroups + g);
-      }
-      place += static_cast<uint32_t>(__popc(reaching[g]));
+    for (uint32_t g = 0; g < kPartGroups; ++g) {
+      const uint32_t group = part * kPartGroups + g;
+      if (KeyOf(values[g], group) >= threshold)
+        memory->read_groups[atomicAdd(&memory->num_read, 1u)] = group;
     }
   }
 }
 
+// *from, or NaN where it must not be read. Predicated: the compiler makes a branch of a condition,
+// which waits for what it has loaded before the next load starts.
+__device__ __forceinline__ float LoadIf(bool condition, const float* from) {
+  float value;
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      "setp.ne.u32 p, %2, 0;\n"
+      "mov.b32 %0, 0x7fffffff;\n"
+      "@p ld.global.cg.f32 %0, [%1];\n"
+      "}"
+      : "=f"(value)
+      : "l"(from), "r"(static_cast<uint32_t>(condition)));
+  return value;
+}
+
 // The logits of the groups that are read again: a warp has each kPickWarps-th group, a lane two
-// logits of it.
+// logits of it. Loops end where the block's groups do.
 struct ReadValues {
+  uint32_t num_groups;
   uint32_t ordered[kValuesPerLane];
   uint32_t cols[kValuesPerLane];
 
-  __device__ void Load(const float* logits, int32_t num_cols, const PickMemory& memory,
-                       uint32_t num_groups) {
+  __device__ bool Has(int i) const {
+    return static_cast<uint32_t>(i / 2 * kPickWarps) < num_groups;
+  }
+  __device__ uint64_t Key(int i) const { return KeyOf(ordered[i], cols[i]); }
+
+  __device__ void Load(const float* logits, int32_t num_cols, const PickMemory& memory) {
+    num_groups = memory.num_read;
+    float loaded[kValuesPerLane];
 #pragma unroll
     for (int i = 0; i < kValuesPerLane; ++i) {
-      const uint32_t slot = static_cast<uint32_t>(i / 2) * kPickWarps + threadIdx.x / 32;
-      ordered[i] = cols[i] = 0;
-      if (slot >= num_groups) continue;
+      if (!Has(i)) break;
+      const uint32_t slot = static_cast<uint32_t>(i / 2 * kPickWarps) + threadIdx.x / 32;
       cols[i] = memory.read_groups[slot] * kGroupCols + 32 * (i % 2) + LaneOfThread();
-      if (static_cast<int32_t>(cols[i]) < num_cols)
-        ordered[i] = OrderedBits(__ldcg(logits + cols[i]));
+      loaded[i] =
+          LoadIf(slot < num_groups && cols[i] < static_cast<uint32_t>(num_cols), logits + cols[i]);
+    }
+#pragma unroll
+    for (int i = 0; i < kValuesPerLane; ++i) {
+      if (!Has(i)) break;
+      ordered[i] = OrderedBits(loaded[i]);
     }
   }
   __device__ uint32_t CountFrom(uint64_t threshold) const {
     uint32_t count = 0;
 #pragma unroll
-    for (int i = 0; i < kValuesPerLane; ++i) count += KeyOf(ordered[i], cols[i]) >= threshold;
+    for (int i = 0; i < kValuesPerLane; ++i) {
+      if (!Has(i)) break;
+      count += Key(i) >= threshold;
+    }
     return count;
   }
   // Those that reach the threshold; memory->num_listed counts on where there is no more room.
   __device__ void List(uint64_t threshold, PickMemory* memory) const {
-    uint32_t count = 0;
 #pragma unroll
     for (int i = 0; i < kValuesPerLane; ++i) {
-      const bool reaches = KeyOf(ordered[i], cols[i]) >= threshold;
-      count += static_cast<uint32_t>(__popc(__ballot_sync(kAllLanes, reaches)));
-    }
-    uint32_t place = ReserveInList(count, &memory->num_listed);
-    if (count == 0) return;
-#pragma unroll
-    for (int i = 0; i < kValuesPerLane; ++i) {
-      const uint64_t key = KeyOf(ordered[i], cols[i]);
-      const uint32_t reaching = __ballot_sync(kAllLanes, key >= threshold);
-      const uint32_t mine = place + static_cast<uint32_t>(__popc(reaching & LanesBefore()));
-      if (key >= threshold && mine < kMaxListed) memory->listed[mine] = key;
-      place += static_cast<uint32_t>(__popc(reaching));
+      if (!Has(i)) break;
+      if (Key(i) < threshold) continue;
+      const uint32_t place = atomicAdd(&memory->num_listed, 1u);
+      if (place < kMaxListed) memory->listed[place] = Key(i);
     }
   }
 };
 
-// Writes the listed keys with fewer than `wanted` larger ones to their places.
+// Writes the listed keys with fewer than `wanted` larger ones to their places. What is not listed
+// is zero.
 __device__ void WriteSorted(const PickMemory& memory, uint32_t size, uint32_t wanted,
                             DeviceCandidates* out) {
   constexpr uint32_t kKeysAtOnce = kPickThreads / kRankSharers;
@@ -256,9 +266,10 @@ __device__ void WriteSorted(const PickMemory& memory, uint32_t size, uint32_t wa
     const uint32_t i = first + threadIdx.x / kRankSharers;
     const uint64_t key = i < size ? memory.listed[i] : 0;
     uint32_t rank = 0;
-#pragma unroll 8
-    for (uint32_t other = sharer; other < size; other += kRankSharers) {
-      rank += memory.listed[other] > key;
+    for (uint32_t others = sharer; others < size; others += kRankPiece) {
+#pragma unroll
+      for (uint32_t j = 0; j < kRankPiece; j += kRankSharers)
+        rank += memory.listed[others + j] > key;
     }
 #pragma unroll
     for (uint32_t d = 1; d < kRankSharers; d *= 2) rank += __shfl_xor_sync(kAllLanes, rank, d);
@@ -298,7 +309,7 @@ __global__ void __launch_bounds__(kPickThreads) PickKernel(CandidateCall c) {
   const int32_t num_parts = NumParts(c.cols);
   const RowScratch scratch = ScratchOf(c, blockIdx.x);
   DeviceCandidates* out = c.out + blockIdx.x;
-  if (threadIdx.x == 0) memory.num_read = memory.num_listed = 0;
+  ClearLists(&memory);
   WaitForInputs();
   AllowNext();
   uint32_t own_largest = 0;
@@ -348,13 +359,13 @@ __global__ void __launch_bounds__(kPickThreads) PickKernel(CandidateCall c) {
   // A logit's index is another than its group's: the threshold of all that equal its value.
   uint64_t of_values = of_groups >> 32 << 32;
   ReadValues values;
-  values.Load(c.logits + blockIdx.x * c.stride, c.cols, memory, memory.num_read);
+  values.Load(c.logits + blockIdx.x * c.stride, c.cols, memory);
   values.List(of_values, &memory);
   __syncthreads();
   if (memory.num_listed > kMaxListed) {
     of_values = FindThreshold(of_values, high, wanted, kMaxListed, &counter,
                               [&](uint64_t threshold) { return values.CountFrom(threshold); });
-    if (threadIdx.x == 0) memory.num_listed = 0;
+    ClearLists(&memory);
     __syncthreads();
     values.List(of_values, &memory);
     __syncthreads();
