@@ -39,7 +39,7 @@ constexpr uint32_t kRankSharers = 4;  // threads that find a key's rank together
 constexpr uint32_t kRankPiece = 32;   // by so many others at a time
 static_assert(kMaxListed % kRankPiece == 0);
 
-// Of the smallest finite number; what is less is no candidate: NaN and minus infinity.
+// OrderedBits of the lowest finite number; what has less is no candidate: NaN and minus infinity.
 constexpr uint32_t kLeastOrdered = 0x00800000u;
 
 // The largest of each group of a part: OrderedBits.
@@ -74,13 +74,14 @@ __device__ __forceinline__ uint32_t LaneOfThread() { return threadIdx.x % 32; }
 
 // Block (x, y): some parts of row y.
 __global__ void __launch_bounds__(kGroupThreads) GroupKernel(CandidateCall c) {
-  WaitForInputs();
-  AllowNext();
-  const int32_t part = static_cast<int32_t>(blockIdx.x * (kGroupThreads / 32) + threadIdx.x / 32);
-  if (part >= NumParts(c.cols)) return;
+  const auto part = static_cast<int32_t>(blockIdx.x * (kGroupThreads / 32) + threadIdx.x / 32);
   const uint32_t lane = LaneOfThread();
   const float* logits = c.logits + blockIdx.y * c.stride;
   const int32_t begin = part * kPartCols + static_cast<int32_t>(lane);
+  const bool wants_softmax = c.rows[blockIdx.y].wants_softmax != 0;
+  WaitForInputs();
+  AllowNext();
+  if (part >= NumParts(c.cols)) return;
   float values[kColsPerLane];
 #pragma unroll
   for (int i = 0; i < kColsPerLane; ++i) {
@@ -97,7 +98,7 @@ __global__ void __launch_bounds__(kGroupThreads) GroupKernel(CandidateCall c) {
   const PartMaxima maxima = make_uint4(largest[0], largest[1], largest[2], largest[3]);
   const RowScratch scratch = ScratchOf(c, blockIdx.y);
   if (lane == 0) scratch.maxima[part] = maxima;
-  if (c.rows[blockIdx.y].wants_softmax == 0) return;
+  if (!wants_softmax) return;
   const float most = FiniteOf(ValueOfOrdered(Largest(maxima)));
   double sum = 0;
 #pragma unroll
@@ -300,34 +301,81 @@ __device__ double SumOfParts(const PartMaxima* maxima, const double* sums, int32
   return total;
 }
 
+// Copies the maxima of a row to shared memory; returns the largest. Ends with a barrier.
+__device__ uint32_t LoadMaxima(const PartMaxima* from, int32_t num_parts, PartMaxima* maxima,
+                               PickMemory* memory) {
+  uint32_t own_largest = 0;
+#pragma unroll 2
+  for (auto part = threadIdx.x; part < static_cast<uint32_t>(num_parts); part += kPickThreads) {
+    const PartMaxima loaded = __ldcg(from + part);
+    maxima[part] = loaded;
+    own_largest = max(own_largest, Largest(loaded));
+  }
+  const uint32_t largest = __reduce_max_sync(kAllLanes, own_largest);
+  const uint32_t smallest = __reduce_min_sync(kAllLanes, own_largest);
+  const uint32_t lane = LaneOfThread();
+  if (lane == 0) {
+    memory->largest[threadIdx.x / 32] = largest;
+    memory->smallest[threadIdx.x / 32] = smallest;
+  }
+  __syncthreads();
+  return __reduce_max_sync(kAllLanes, lane < kPickWarps ? memory->largest[lane] : 0);
+}
+
+// Of the thread's groups, those whose maxima reach the threshold.
+__device__ uint32_t CountGroups(const PartMaxima* maxima, int32_t num_parts, uint64_t threshold) {
+  uint32_t count = 0;
+  for (auto part = threadIdx.x; part < static_cast<uint32_t>(num_parts); part += kPickThreads) {
+    const PartMaxima m = maxima[part];
+    count += KeyOf(m.x, part * kPartGroups) >= threshold;
+    count += KeyOf(m.y, part * kPartGroups + 1) >= threshold;
+    count += KeyOf(m.z, part * kPartGroups + 2) >= threshold;
+    count += KeyOf(m.w, part * kPartGroups + 3) >= threshold;
+  }
+  return count;
+}
+
+// Lists the row's `wanted` best keys, and perhaps more; `best` is the largest value. Ends with a
+// barrier.
+__device__ void ListBestKeys(const float* logits, int32_t cols, const PartMaxima* maxima,
+                             uint32_t best, uint32_t wanted, PickMemory* memory) {
+  BlockCounter counter(memory);
+  const int32_t num_parts = NumParts(cols);
+  const uint64_t high = static_cast<uint64_t>(best + 1) << 32;
+  const uint32_t bound = wanted == 1 ? best : LowerBound(*memory, wanted);
+  const uint64_t of_groups = FindThreshold(
+      static_cast<uint64_t>(bound) << 32, high, wanted, wanted + kSlackGroups, &counter,
+      [&](uint64_t threshold) { return CountGroups(maxima, num_parts, threshold); });
+  ListGroups(maxima, num_parts, of_groups, memory);
+  __syncthreads();
+  ReadValues values;
+  values.Load(logits, cols, *memory);
+  // A logit's index is another than its group's: the threshold of all that equal its value.
+  const uint64_t of_values = of_groups >> 32 << 32;
+  values.List(of_values, memory);
+  __syncthreads();
+  if (memory->num_listed <= kMaxListed) return;
+  const uint64_t fewer =
+      FindThreshold(of_values, high, wanted, kMaxListed, &counter,
+                    [&](uint64_t threshold) { return values.CountFrom(threshold); });
+  ClearLists(memory);
+  __syncthreads();
+  values.List(fewer, memory);
+  __syncthreads();
+}
+
 // Block x: row x. Dynamic shared memory: the maxima of the row's parts.
 __global__ void __launch_bounds__(kPickThreads) PickKernel(CandidateCall c) {
   extern __shared__ PartMaxima maxima[];
   __shared__ PickMemory memory;
   const DeviceCandidateRow row = c.rows[blockIdx.x];
-  const auto wanted = static_cast<uint32_t>(row.count);
-  const int32_t num_parts = NumParts(c.cols);
   const RowScratch scratch = ScratchOf(c, blockIdx.x);
-  DeviceCandidates* out = c.out + blockIdx.x;
+  const int32_t num_parts = NumParts(c.cols);
   ClearLists(&memory);
   WaitForInputs();
   AllowNext();
-  uint32_t own_largest = 0;
-#pragma unroll 2
-  for (int32_t part = static_cast<int32_t>(threadIdx.x); part < num_parts; part += kPickThreads) {
-    const PartMaxima loaded = __ldcg(scratch.maxima + part);
-    maxima[part] = loaded;
-    own_largest = max(own_largest, Largest(loaded));
-  }
-  const uint32_t warp_largest = __reduce_max_sync(kAllLanes, own_largest);
-  const uint32_t warp_smallest = __reduce_min_sync(kAllLanes, own_largest);
-  if (LaneOfThread() == 0) {
-    memory.largest[threadIdx.x / 32] = warp_largest;
-    memory.smallest[threadIdx.x / 32] = warp_smallest;
-  }
-  __syncthreads();
-  const uint32_t best = __reduce_max_sync(
-      kAllLanes, LaneOfThread() < kPickWarps ? memory.largest[LaneOfThread()] : 0);
+  const uint32_t best = LoadMaxima(scratch.maxima, num_parts, maxima, &memory);
+  DeviceCandidates* out = c.out + blockIdx.x;
   if (best < kLeastOrdered) {  // no logit is a number
     if (threadIdx.x == 0) {
       out->size = 0;
@@ -335,47 +383,13 @@ __global__ void __launch_bounds__(kPickThreads) PickKernel(CandidateCall c) {
     }
     return;
   }
-
-  BlockCounter counter(&memory);
-  const uint64_t high = static_cast<uint64_t>(best + 1) << 32;
-  const uint32_t bound = wanted == 1 ? best : LowerBound(memory, wanted);
-  const uint64_t of_groups =
-      FindThreshold(static_cast<uint64_t>(bound) << 32, high, wanted, wanted + kSlackGroups,
-                    &counter, [&](uint64_t threshold) {
-                      uint32_t count = 0;
-                      for (auto part = threadIdx.x; part < static_cast<uint32_t>(num_parts);
-                           part += kPickThreads) {
-                        const PartMaxima m = maxima[part];
-                        count += KeyOf(m.x, part * kPartGroups) >= threshold;
-                        count += KeyOf(m.y, part * kPartGroups + 1) >= threshold;
-                        count += KeyOf(m.z, part * kPartGroups + 2) >= threshold;
-                        count += KeyOf(m.w, part * kPartGroups + 3) >= threshold;
-                      }
-                      return count;
-                    });
-  ListGroups(maxima, num_parts, of_groups, &memory);
-  __syncthreads();
-
-  // A logit's index is another than its group's: the threshold of all that equal its value.
-  uint64_t of_values = of_groups >> 32 << 32;
-  ReadValues values;
-  values.Load(c.logits + blockIdx.x * c.stride, c.cols, memory);
-  values.List(of_values, &memory);
-  __syncthreads();
-  if (memory.num_listed > kMaxListed) {
-    of_values = FindThreshold(of_values, high, wanted, kMaxListed, &counter,
-                              [&](uint64_t threshold) { return values.CountFrom(threshold); });
-    ClearLists(&memory);
-    __syncthreads();
-    values.List(of_values, &memory);
-    __syncthreads();
-  }
-  const uint32_t size = memory.num_listed;
-  WriteSorted(memory, size, wanted, out);
+  const auto wanted = static_cast<uint32_t>(row.count);
+  ListBestKeys(c.logits + blockIdx.x * c.stride, c.cols, maxima, best, wanted, &memory);
+  WriteSorted(memory, memory.num_listed, wanted, out);
   double exp_sum = 0;
   if (row.wants_softmax != 0) exp_sum = SumOfParts(maxima, scratch.sums, num_parts, best, &memory);
   if (threadIdx.x == 0) {
-    out->size = min(size, wanted);
+    out->size = min(memory.num_listed, wanted);
     out->exp_sum = exp_sum;
   }
 }
