@@ -2,7 +2,8 @@
 //
 // What      the context is cut into parts, a block each; its four warps take tiles of 16 tokens in
 //           turn, each with a softmax of its own, so that they never wait for each other. The last
-//           block of a KV head adds the parts up in their order.
+//           block of a KV head adds the parts up in their order: behind its part's results stand
+//           two round trips to the L2 cache (fence and counter), then one for all parts together.
 // Layout    a tile is 16 rows of K and 16 of V in shared memory, padded by 16 bytes a row so that
 //           the rows that a load of matrices touches lie in different banks. The rows of all heads
 //           of a group stand in one fragment of 16: each K and V row is read once per KV head.
@@ -27,6 +28,7 @@ constexpr int kWarps = 4;
 constexpr int kThreads = 32 * kWarps;
 constexpr int kTile = 16;  // tokens
 constexpr int kRows = kMaxDecodeAttentionRows;
+constexpr int kMaxParts = 320;  // of a context
 constexpr int kPageTokens = 64;
 constexpr float kLog2E = 1.4426950408889634f;
 // A part of fewer tiles is not worth its own partial result: with sets latency is all, so that each
@@ -46,7 +48,8 @@ struct Shared {
     alignas(16) Row v[kTile];
   };
   struct Merge {
-    float out[kWarps][kRows][kHeadDim];
+    // Rows that a warp writes together begin 8 banks apart.
+    alignas(16) float out[kWarps][kRows][kHeadDim + 8];
     float max[kWarps][kRows];
     float sum[kWarps][kRows];
   };
@@ -55,6 +58,7 @@ struct Shared {
   union {
     Tile tiles[kWarps][kStages];
     Merge merge;
+    alignas(16) uint8_t parts[sizeof(Tile) * kWarps * kStages];  // where AddParts gathers them
   };
 };
 
@@ -193,7 +197,7 @@ __device__ void LoadQueries(const AttentionCall& call, const DeviceSequence& seq
   }
 }
 
-// Leaves the part's rows in shared.merge.out[0], their maxima and sums in max[0] and sum[0].
+// Leaves each warp's rows, their maxima and sums in shared.merge.
 template <typename T, int kHeadDim>
 __device__ void MergeWarps(const Running<kHeadDim>& running, int32_t num_rows,
                            Shared<T, kHeadDim>* shared) {
@@ -218,8 +222,8 @@ __device__ void MergeWarps(const Running<kHeadDim>& running, int32_t num_rows,
     }
 #pragma unroll
     for (int n = 0; n < kHeadDim / 8; ++n) {
-      merge.out[warp][row][n * 8 + lane % 4 * 2] = running.out[n][2 * r];
-      merge.out[warp][row][n * 8 + lane % 4 * 2 + 1] = running.out[n][2 * r + 1];
+      *reinterpret_cast<float2*>(&merge.out[warp][row][n * 8 + lane % 4 * 2]) = {
+          running.out[n][2 * r], running.out[n][2 * r + 1]};
     }
   }
   __syncthreads();
@@ -241,41 +245,105 @@ __device__ __forceinline__ void RowOfWarps(const Shared<T, kHeadDim>& shared, in
   }
 }
 
-// A partial result: [kRows][head_dim] weighted sums, then [kRows] maxima and [kRows] sums.
+// A partial result: [kRows][head_dim] weighted sums, then [kRows] pairs of a maximum and a sum.
 __device__ __forceinline__ float* PartialOf(const AttentionCall& call, int64_t part, int head_dim) {
   return call.workspace.partial + part * kRows * (head_dim + 2);
 }
 
-template <int kHeadDim>
+__device__ __forceinline__ void AddScaled(float4* sum, float weight, const float4& x) {
+  sum->x += weight * x.x;
+  sum->y += weight * x.y;
+  sum->z += weight * x.z;
+  sum->w += weight * x.w;
+}
+
+// Where four channels of a fragment's row go.
+__device__ __forceinline__ float4* OutOf(const AttentionCall& call, const DeviceSequence& sequence,
+                                         int32_t first_head, int32_t group, int row, int d) {
+  const int64_t q_row = sequence.row_begin + row / group;
+  return reinterpret_cast<float4*>(
+      call.out + (q_row * call.num_heads + first_head + row % group) * call.kv.head_dim + d);
+}
+
+// The weights of a row's parts in its result, in place of their maxima; by one warp. A row's parts
+// lie `stride` pairs apart.
+__device__ __forceinline__ void WeighParts(float2* stats, int stride, int num_parts) {
+  const int lane = threadIdx.x % 32;
+  float max = -INFINITY;
+  for (int p = lane; p < num_parts; p += 32) max = fmaxf(max, stats[p * stride].x);
+#pragma unroll
+  for (int i = 16; i > 0; i /= 2) max = fmaxf(max, __shfl_xor_sync(0xffffffff, max, i));
+  float sum = 0;
+  for (int p = lane; p < num_parts; p += 32) {
+    float2& part = stats[p * stride];
+    part.x = part.x == -INFINITY ? 0.0f : exp2f(part.x - max);
+    sum += part.x * part.y;
+  }
+#pragma unroll
+  for (int i = 16; i > 0; i /= 2) sum += __shfl_xor_sync(0xffffffff, sum, i);
+  const float scale = 1 / sum;
+  for (int p = lane; p < num_parts; p += 32) stats[p * stride].x *= scale;
+}
+
+// Adds the parts up in their order, by a whole block. The copies of all maxima, sums and vectors
+// are under way together, so that this takes one time of the L2 cache and what a multiprocessor
+// needs to take them in (66 KB of 33 parts of 4 rows of 128: 0.6 us); more than the block's memory
+// holds comes in rounds.
+template <typename T, int kHeadDim>
 __device__ void AddParts(const AttentionCall& call, const DeviceSequence& sequence,
                          int64_t first_part, int num_parts, int32_t first_head, int32_t group,
-                         int32_t num_rows) {
-  constexpr int kVector = 4;
-  for (int i = threadIdx.x; i < num_rows * kHeadDim / kVector; i += kThreads) {
-    const int row = i / (kHeadDim / kVector);
-    const int d = i % (kHeadDim / kVector) * kVector;
-    float max = -INFINITY;
-    for (int p = 0; p < num_parts; ++p) {
-      max = fmaxf(max, __ldcg(PartialOf(call, first_part + p, kHeadDim) + kRows * kHeadDim + row));
-    }
-    float sum = 0;
-    float4 out = {0, 0, 0, 0};
-#pragma unroll 4
-    for (int p = 0; p < num_parts; ++p) {
+                         int32_t num_rows, Shared<T, kHeadDim>* shared) {
+  constexpr int kVectors = kHeadDim / 4;
+  constexpr int kMine = (kRows * kVectors + kThreads - 1) / kThreads;
+  constexpr int kBytes = sizeof(shared->parts);
+  static_assert(kMaxParts * kRows * sizeof(float2) + kRows * kHeadDim * sizeof(float) <= kBytes);
+  const int pairs = (num_rows + 1) / 2;  // of rows' statistics, 16 bytes each
+  auto* stats = reinterpret_cast<float2*>(shared->parts);
+  auto* vectors = reinterpret_cast<float4*>(shared->parts + num_parts * pairs * 16);
+  const int part_vectors = num_rows * kVectors;
+  const int round_parts = (kBytes - num_parts * pairs * 16) / (part_vectors * 16);
+  for (int i = threadIdx.x; i < num_parts * pairs; i += kThreads) {
+    const float* partial = PartialOf(call, first_part + i / pairs, kHeadDim);
+    CopyAsync16(stats + 2 * i, partial + kRows * kHeadDim + i % pairs * 4, true);
+  }
+  CommitCopies();
+  float4 out[kMine] = {};
+  for (int begin = 0; begin < num_parts; begin += round_parts) {
+    const int end = min(begin + round_parts, num_parts);
+    for (int p = begin; p < end; ++p) {
       const float* partial = PartialOf(call, first_part + p, kHeadDim);
-      const float part_max = __ldcg(partial + kRows * kHeadDim + row);
-      const float weight = part_max == -INFINITY ? 0.0f : exp2f(part_max - max);
-      sum += weight * __ldcg(partial + kRows * (kHeadDim + 1) + row);
-      const float4 x = __ldcg(reinterpret_cast<const float4*>(partial + row * kHeadDim + d));
-      out.x += weight * x.x;
-      out.y += weight * x.y;
-      out.z += weight * x.z;
-      out.w += weight * x.w;
+#pragma unroll
+      for (int k = 0; k < kMine; ++k) {
+        const int i = k * kThreads + threadIdx.x;
+        if (i < part_vectors)
+          CopyAsync16(vectors + (p - begin) * part_vectors + i, partial + 4 * i, true);
+      }
     }
-    const float scale = 1 / sum;
-    const int64_t q_row = sequence.row_begin + row / group;
-    float* to = call.out + (q_row * call.num_heads + first_head + row % group) * kHeadDim + d;
-    *reinterpret_cast<float4*>(to) = {out.x * scale, out.y * scale, out.z * scale, out.w * scale};
+    CommitCopies();
+    if (begin == 0) {
+      WaitForCopies<1>();
+      __syncthreads();
+      for (int row = threadIdx.x / 32; row < num_rows; row += kWarps)
+        WeighParts(stats + row, 2 * pairs, num_parts);
+      __syncthreads();
+    }
+    // A thread reads but what it has copied itself.
+    WaitForCopies<0>();
+#pragma unroll
+    for (int k = 0; k < kMine; ++k) {
+      const int i = k * kThreads + threadIdx.x;
+      if (i >= part_vectors) continue;
+      const float2* weights = stats + i / kVectors;
+#pragma unroll 8
+      for (int p = begin; p < end; ++p)
+        AddScaled(&out[k], weights[p * 2 * pairs].x, vectors[(p - begin) * part_vectors + i]);
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < kMine; ++k) {
+    const int i = k * kThreads + threadIdx.x;
+    if (i >= part_vectors) continue;
+    *OutOf(call, sequence, first_head, group, i / kVectors, i % kVectors * 4) = out[k];
   }
 }
 
@@ -324,7 +392,8 @@ __global__ void __launch_bounds__(kThreads, kHeadDim <= 128 ? 2 : 1)
 
   const int32_t num_tiles = (tokens.count + kTile - 1) / kTile;
   constexpr int kMin = kSets ? kMinTilesOfSets : kMinTiles;
-  const int32_t num_parts = min(call.num_splits, max(1, (num_tiles + kMin - 1) / kMin));
+  const int32_t wanted_parts = max(1, (num_tiles + kMin - 1) / kMin);
+  const int32_t num_parts = min(min(call.num_splits, kMaxParts), wanted_parts);
   const auto part = static_cast<int32_t>(blockIdx.x);
   if (part >= num_parts) return;
   const auto tile_begin = static_cast<int32_t>(int64_t{num_tiles} * part / num_parts);
@@ -382,39 +451,40 @@ __global__ void __launch_bounds__(kThreads, kHeadDim <= 128 ? 2 : 1)
   const int64_t item = int64_t{seq} * gridDim.y + blockIdx.y;
   const int64_t first_part = item * call.num_splits;
   float* partial = PartialOf(call, first_part + part, kHeadDim);
-  for (int i = threadIdx.x; i < num_rows * kHeadDim; i += kThreads) {
-    const int row = i / kHeadDim;
-    const int d = i % kHeadDim;
+  constexpr int kVectors = kHeadDim / 4;
+  for (int i = threadIdx.x; i < num_rows * kVectors; i += kThreads) {
+    const int row = i / kVectors;
+    const int d = i % kVectors * 4;
     float weights[kWarps];
     float max;
     float sum;
     RowOfWarps(shared, row, weights, &max, &sum);
-    float out = 0;
+    float4 out = {};
+    const float scale = num_parts == 1 ? 1 / sum : 1;
 #pragma unroll
-    for (int w = 0; w < kWarps; ++w) out += weights[w] * shared.merge.out[w][row][d];
+    for (int w = 0; w < kWarps; ++w) {
+      AddScaled(&out, weights[w] * scale,
+                *reinterpret_cast<const float4*>(&shared.merge.out[w][row][d]));
+    }
     if (num_parts == 1) {
-      const int64_t q_row = sequence.row_begin + row / group;
-      call.out[(q_row * call.num_heads + first_head + row % group) * kHeadDim + d] = out / sum;
+      *OutOf(call, sequence, first_head, group, row, d) = out;
       continue;
     }
-    partial[i] = out;
-    if (d == 0) {
-      partial[kRows * kHeadDim + row] = max;
-      partial[kRows * (kHeadDim + 1) + row] = sum;
-    }
+    reinterpret_cast<float4*>(partial)[i] = out;
+    if (d == 0) reinterpret_cast<float2*>(partial + kRows * kHeadDim)[row] = {max, sum};
   }
   if (num_parts == 1) return;
-  __threadfence();
   __syncthreads();
   if (threadIdx.x == 0) {
+    __threadfence();  // what the whole block has written, after the barrier
     const int32_t done = atomicAdd(call.workspace.counters + item, 1);
     is_last = done == num_parts - 1;
     if (is_last) call.workspace.counters[item] = 0;
+    __threadfence();
   }
   __syncthreads();
   if (!is_last) return;
-  __threadfence();
-  AddParts<kHeadDim>(call, sequence, first_part, num_parts, first_head, group, num_rows);
+  AddParts(call, sequence, first_part, num_parts, first_head, group, num_rows, &shared);
 }
 
 template <typename T, int kHeadDim>

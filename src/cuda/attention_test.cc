@@ -133,7 +133,7 @@ class World {
 
   // Runs the kernels as an executor does and compares every row that should have been written; the
   // others must not have been. `kernel`: "float" or "tensor".
-  void Check(const std::string& kernel) {
+  void Check(const std::string& kernel, int32_t num_splits = 5) {
     const DeviceArray<uint8_t> kv(kv_);
     const DeviceArray<DeviceSequence> steps(steps_);
     const DeviceArray<int32_t> page_ids(page_ids_);
@@ -155,10 +155,9 @@ class World {
     }
     const DeviceArray<DeviceSets> device_sets(sets);
     const auto num_sequences = static_cast<int32_t>(sequences_.size());
-    constexpr int32_t kSplits = 5;
     const DeviceArray<float> partial(
         std::vector<float>(static_cast<size_t>(AttentionPartialFloats(
-                               kSplits, num_sequences, shape_.num_heads, shape_.head_dim)),
+                               num_splits, num_sequences, shape_.num_heads, shape_.head_dim)),
                            std::nanf("")));
     const DeviceArray<int32_t> counters(
         std::vector<int32_t>(static_cast<size_t>(num_sequences * shape_.num_heads)));
@@ -176,7 +175,7 @@ class World {
     call.out = out.data();
     call.num_heads = shape_.num_heads;
     call.attn_scale = static_cast<float>(1 / std::sqrt(shape_.head_dim));
-    call.num_splits = kSplits;
+    call.num_splits = num_splits;
     call.workspace = {partial.data(), counters.data()};
     int32_t max_q_len = 1;
     for (const Sequence& s : sequences_) max_q_len = std::max(max_q_len, s.q_len);
@@ -361,6 +360,42 @@ TEST_F(CudaAttentionTest, SetsOfEveryScope) {
 TEST_F(CudaAttentionTest, LongContextInParts) {
   for (const CacheType type : {CacheType::kF16, CacheType::kBF16}) {
     World({8, 2, 128, type}, {{.kv_len = 9001}, {.kv_len = 4096, .q_len = 4}}, 5).Check("tensor");
+  }
+}
+
+// From one part to more than a context is ever cut into, of more rows than are added up at once.
+TEST_F(CudaAttentionTest, AnyNumberOfParts) {
+  for (const int32_t num_splits : {1, 2, 33, 132, 264, 400}) {
+    SCOPED_TRACE(num_splits);
+    World({4, 1, 64, CacheType::kF16}, {{.kv_len = 42000, .q_len = 4}, {.kv_len = 42000}}, 6)
+        .Check("tensor", num_splits);
+    if (HasFatalFailure()) return;
+  }
+  for (const int32_t head_dim : {80, 96, 128, 256}) {
+    for (const int32_t q_len : {1, 3, 4}) {
+      SCOPED_TRACE(testing::Message() << "head_dim " << head_dim << " rows " << 4 * q_len);
+      World({8, 2, head_dim, CacheType::kBF16}, {{.kv_len = 5000, .q_len = q_len}}, 7)
+          .Check("tensor", 66);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST_F(CudaAttentionTest, SetsInAnyNumberOfParts) {
+  std::mt19937 random(8);
+  for (const int32_t num_sets : {1, 2, 8}) {
+    for (const int32_t num_splits : {1, 8, 40, 132}) {
+      SCOPED_TRACE(testing::Message() << num_sets << " sets, splits " << num_splits);
+      std::vector<Sequence> batch;
+      for (const int32_t size : {3, 512, 3000}) {
+        Sequence s = {.kv_len = 3000, .q_len = 1, .flags = kReadsSets, .sets = {}};
+        for (int32_t i = 0; i < num_sets; ++i)
+          s.sets.push_back(RandomSet(size - i % 3, s.kv_len, &random));
+        batch.push_back(s);
+      }
+      World({8, 2, 128, CacheType::kF16}, batch, 9).Check("tensor", num_splits);
+      if (HasFatalFailure()) return;
+    }
   }
 }
 
