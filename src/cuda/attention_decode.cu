@@ -10,6 +10,19 @@
 // Bytes     K and V of the visible tokens (of the set) once, 4 * head_dim * rows per part beside.
 //           kStages tiles a warp are under way: at head_dim 128 two blocks of a multiprocessor have
 //           140 KB in flight, where its share of the memory's rate times the latency is 20 KB.
+// Early     kStartsEarly: a block's first tiles are under way before WaitForInputs, so that the
+//           memory is busy while the kernel before ends. Until then it may only touch
+//           - what was uploaded before the step: its tables, and where its sets lie;
+//           - K and V that earlier steps appended; the rows of the step's own tokens, which the
+//             kernel right before writes, are copied after the wait;
+//           - sets that are settled: a layer that does not choose (no kChooses) reads those of an
+//             earlier layer or step. That their choice has ended does not follow from the order of
+//             kernels alone: one may start while the one before has not got past its own wait. But
+//             in between lies the attention of the layer that chose, and its blocks allow the next
+//             kernel only once they have waited: whatever comes behind it starts after the choice.
+//           Hence the order here, first WaitForInputs, then AllowNext; and hence a block of part 0
+//           waits even if it has nothing to do: a kernel that ended without having waited would let
+//           the one behind it go on before the one in front of it is done.
 // Numerics  queries are split into two 16-bit halves, which keeps 21 bits (bf16: 15) of them;
 // scores
 //           and sums in float32; probabilities are rounded to the cache's type before they meet V.
@@ -33,6 +46,8 @@ constexpr int kPageTokens = 64;
 constexpr float kLog2E = 1.4426950408889634f;
 // A part of fewer tiles is not worth its own partial result: with sets latency is all, so that each
 // warp gets one tile; over everything each gets two.
+// For measuring: whether blocks do anything before the kernel in front of them has ended.
+constexpr bool kStartsEarly = true;
 constexpr int kMinTilesOfSets = kWarps;
 constexpr int kMinTiles = 2 * kWarps;
 
@@ -62,29 +77,36 @@ struct Shared {
   };
 };
 
+// Where a token's K row lies from its KV head's first on, and whether this step appends it.
+struct Place {
+  int64_t offset;
+  bool is_own;
+};
+// In place of an offset: no token, its row is zeros; not to be copied now.
+constexpr int64_t kNoToken = -1;
+constexpr int64_t kNotNow = -2;
+
 // Where the tokens of a part come from.
 template <bool kSets>
 struct Tokens {
   const int32_t* list;  // page ids; slots
   int32_t count;
+  int32_t own;  // the first token that this step appends; the slot of the only one
 
-  __device__ int64_t Offset(const DeviceKv& kv, int32_t token) const {
-    if constexpr (kSets) {
-      const int32_t slot = list[token];
-      return (slot / kPageTokens) * kv.page_bytes + (slot % kPageTokens) * int64_t{kv.row_bytes};
-    } else {
-      return list[token / kPageTokens] * kv.page_bytes +
-             (token % kPageTokens) * int64_t{kv.row_bytes};
-    }
+  // Slots are read past the L1 cache: another kernel may have left earlier ones there.
+  __device__ Place Find(const DeviceKv& kv, int32_t token) const {
+    const int32_t slot = kSets ? __ldcg(list + token)
+                               : list[token / kPageTokens] * kPageTokens + token % kPageTokens;
+    return {(slot / kPageTokens) * kv.page_bytes + (slot % kPageTokens) * int64_t{kv.row_bytes},
+            kSets ? slot == own : token >= own};
   }
 };
 
 // Starts the copy of a tile; lanes take 16-byte pieces of rows in turn. Each of 16 lanes knows the
-// place of one row (`offset`, of row lane % 16), for which `is_valid` says whether there is one.
+// place of one row (`offset`, of row lane % 16).
 template <typename T, int kHeadDim>
 __device__ __forceinline__ void LoadTile(typename Shared<T, kHeadDim>::Tile& tile,
-                                         const uint8_t* base, int64_t v_offset, int64_t offset,
-                                         bool is_valid) {
+                                         const uint8_t* base, int64_t v_offset, int64_t offset) {
   constexpr int kPieces = kHeadDim * 2 / 16;
   const int lane = threadIdx.x % 32;
 #pragma unroll
@@ -93,11 +115,24 @@ __device__ __forceinline__ void LoadTile(typename Shared<T, kHeadDim>::Tile& til
     const int row = piece / kPieces;
     const int column = piece % kPieces;
     const int64_t row_offset = __shfl_sync(0xffffffff, offset, row);
-    const bool valid = __shfl_sync(0xffffffff, is_valid, row);
-    const uint8_t* k = base + row_offset + column * 16;
+    if (row_offset == kNotNow) continue;
+    const bool valid = row_offset != kNoToken;
+    const uint8_t* k = base + (valid ? row_offset : 0) + column * 16;
     CopyAsync16(&tile.k[row][column * 8], k, valid);
     CopyAsync16(&tile.v[row][column * 8], k + v_offset, valid);
   }
+}
+
+// Starts the copy of a lane's row alone (lane % 16, at `offset`): of K by the first 16 lanes, of V
+// by the others.
+template <typename T, int kHeadDim>
+__device__ __forceinline__ void LoadOwnRow(typename Shared<T, kHeadDim>::Tile& tile,
+                                           const uint8_t* base, int64_t v_offset, int64_t offset) {
+  const int lane = threadIdx.x % 32;
+  T* row = lane < kTile ? tile.k[lane] : tile.v[lane - kTile];
+  const uint8_t* from = base + offset + (lane < kTile ? 0 : v_offset);
+#pragma unroll 1
+  for (int d = 0; d < kHeadDim; d += 8) CopyAsync16(row + d, from + d * 2, true);
 }
 
 // A warp's running softmax over the rows of a fragment: of rows lane / 4 and lane / 4 + 8.
@@ -178,22 +213,42 @@ __device__ __forceinline__ void AddTile(const Shared<T, kHeadDim>& shared,
   }
 }
 
+// The rows of the fragment, split in two; zeros behind them.
 template <typename T, int kHeadDim>
 __device__ void LoadQueries(const AttentionCall& call, const DeviceSequence& sequence,
                             int32_t first_head, int32_t group, int32_t num_rows,
                             Shared<T, kHeadDim>* shared) {
-  for (int i = threadIdx.x; i < kRows * kHeadDim; i += kThreads) {
-    const int row = i / kHeadDim;
-    const int d = i % kHeadDim;
-    float q = 0;
-    if (row < num_rows) {
-      const int64_t q_row = sequence.row_begin + row / group;
-      q = call.q[(q_row * call.num_heads + first_head + row % group) * kHeadDim + d] *
-          (call.attn_scale * kLog2E);
-    }
-    const T high = FromFloat<T>(q);
-    shared->q_high[row][d] = high;
-    shared->q_low[row][d] = FromFloat<T>(q - ToFloat(high));
+  // All loads first; past the L1 cache, where the kernel before may have left them unrotated.
+  constexpr int kVectors = kHeadDim / 4;
+  constexpr int kMine = (kRows * kVectors + kThreads - 1) / kThreads;
+  float4 vectors[kMine];
+#pragma unroll
+  for (int k = 0; k < kMine; ++k) {
+    const int i = k * kThreads + threadIdx.x;
+    const int row = i / kVectors;
+    vectors[k] = {};
+    if (row >= num_rows) continue;
+    const int64_t q_row = sequence.row_begin + row / group;
+    vectors[k] = __ldcg(reinterpret_cast<const float4*>(
+        call.q + (q_row * call.num_heads + first_head + row % group) * kHeadDim +
+        i % kVectors * 4));
+  }
+  const float scale = call.attn_scale * kLog2E;
+#pragma unroll
+  for (int k = 0; k < kMine; ++k) {
+    const int i = k * kThreads + threadIdx.x;
+    const int row = i / kVectors;
+    const int d = i % kVectors * 4;
+    if (row >= kRows) continue;
+    const float q[4] = {vectors[k].x * scale, vectors[k].y * scale, vectors[k].z * scale,
+                        vectors[k].w * scale};
+    float rest[4];
+#pragma unroll
+    for (int e = 0; e < 4; ++e) rest[e] = q[e] - ToFloat(FromFloat<T>(q[e]));
+    *reinterpret_cast<uint2*>(&shared->q_high[row][d]) = {PackPair<T>(q[0], q[1]),
+                                                          PackPair<T>(q[2], q[3])};
+    *reinterpret_cast<uint2*>(&shared->q_low[row][d]) = {PackPair<T>(rest[0], rest[1]),
+                                                         PackPair<T>(rest[2], rest[3])};
   }
 }
 
@@ -347,84 +402,146 @@ __device__ void AddParts(const AttentionCall& call, const DeviceSequence& sequen
   }
 }
 
-// Grid: [parts][KV heads, or heads with per_head][sequences].
+// What a block attends: the rows of one KV head (of one head with a set of its own), and to what.
+template <bool kSets>
+struct Job {
+  int32_t kv_head = 0;
+  int32_t first_head = 0;
+  int32_t group = 0;  // heads
+  Tokens<kSets> tokens = {};
+  const int32_t* count = nullptr;  // with sets, of the tokens; read after it is settled
+  int32_t max_count = 0;           // known before that
+};
+
+// Whether there is such a job. From the step's tables alone.
+template <bool kSets>
+__device__ bool FindJob(const AttentionCall& call, const DeviceSequence& sequence, int32_t seq,
+                        int32_t head, Job<kSets>* job) {
+  const int32_t gqa_ratio = call.num_heads / call.kv.num_kv_heads;
+  if (sequence.q_len * gqa_ratio > kRows) return false;
+  job->kv_head = head;
+  job->group = gqa_ratio;
+  job->first_head = head * gqa_ratio;
+  const int32_t* page_ids = call.step.page_ids + sequence.page_begin;
+  if constexpr (!kSets) {
+    job->tokens = {page_ids, sequence.kv_len, sequence.kv_len - sequence.q_len};
+    job->max_count = sequence.kv_len;
+    return true;
+  }
+  const DeviceSets sets = call.sets[seq];
+  const bool by_head = sets.num_sets == call.num_heads && gqa_ratio > 1;
+  if (call.per_head) {
+    job->first_head = head;
+    job->kv_head = head / gqa_ratio;
+    if (by_head) {
+      job->group = 1;
+    } else if (head % gqa_ratio != 0) {
+      return false;
+    }
+  }
+  int32_t set = sets.num_sets == 1 ? 0 : by_head ? job->first_head : job->kv_head;
+  if (call.headmaps != nullptr) {
+    const int32_t mapped = call.headmaps[sequence.state * call.kv.num_kv_heads + job->kv_head];
+    if (mapped >= 0) set = mapped;
+  }
+  const int32_t last = sequence.kv_len - 1;
+  job->tokens = {sets.slots + int64_t{set} * sets.capacity, 0,
+                 page_ids[last / kPageTokens] * kPageTokens + last % kPageTokens};
+  job->count = sets.counts + set;
+  job->max_count = sets.capacity;
+  return true;
+}
+
+// How many parts a context of so many tokens is cut into.
+template <bool kSets>
+__device__ __forceinline__ int32_t NumParts(const AttentionCall& call, int32_t num_tokens) {
+  constexpr int kMin = (kSets ? kMinTilesOfSets : kMinTiles) * kTile;
+  const int32_t wanted = max(1, (num_tokens + kMin - 1) / kMin);
+  return min(min(call.num_splits, kMaxParts), wanted);
+}
+
+// Grid: [KV heads, or heads with per_head][parts][sequences]: heads first, so that the parts of a
+// set, few beside the grid's, lie on multiprocessors of their own.
 template <typename T, int kHeadDim, bool kSets>
 __global__ void __launch_bounds__(kThreads, kHeadDim <= 128 ? 2 : 1)
     AttendDecodeKernel(const AttentionCall call) {
   extern __shared__ __align__(16) uint8_t shared_bytes[];
   auto& shared = *reinterpret_cast<Shared<T, kHeadDim>*>(shared_bytes);
   __shared__ bool is_last;
-  AllowNext();
-  WaitForInputs();
-  const int32_t seq = blockIdx.z;
-  const DeviceSequence sequence = call.step.sequences[seq];
-  const int32_t gqa_ratio = call.num_heads / call.kv.num_kv_heads;
-  if ((call.step.flags[seq] & (kSets ? kReadsSets : kReadsAll)) == 0) return;
-  if (sequence.q_len * gqa_ratio > kRows) return;
-
-  // Which heads are this block's rows, and what they read.
-  int32_t kv_head = blockIdx.y;
-  int32_t group = gqa_ratio;
-  int32_t first_head = kv_head * gqa_ratio;
-  Tokens<kSets> tokens;
-  if constexpr (kSets) {
-    const DeviceSets sets = call.sets[seq];
-    const bool by_head = sets.num_sets == call.num_heads && gqa_ratio > 1;
-    if (call.per_head) {
-      first_head = blockIdx.y;
-      kv_head = first_head / gqa_ratio;
-      if (by_head) {
-        group = 1;
-      } else if (first_head % gqa_ratio != 0) {
-        return;
-      }
-    }
-    int32_t set = sets.num_sets == 1 ? 0 : by_head ? first_head : kv_head;
-    if (call.headmaps != nullptr) {
-      const int32_t mapped = call.headmaps[sequence.state * call.kv.num_kv_heads + kv_head];
-      if (mapped >= 0) set = mapped;
-    }
-    tokens = {sets.slots + int64_t{set} * sets.capacity, sets.counts[set]};
-  } else {
-    tokens = {call.step.page_ids + sequence.page_begin, sequence.kv_len};
+  if (!kStartsEarly) {
+    AllowNext();
+    WaitForInputs();
   }
+  const auto seq = static_cast<int32_t>(blockIdx.z);
+  const auto part = static_cast<int32_t>(blockIdx.y);
+  const DeviceSequence sequence = call.step.sequences[seq];
+  const uint8_t flags = call.step.flags[seq];
+  Job<kSets> job;
+  const bool takes_part = (flags & (kSets ? kReadsSets : kReadsAll)) != 0 &&
+                          FindJob(call, sequence, seq, blockIdx.x, &job) &&
+                          part < NumParts<kSets>(call, job.max_count);
+  if (!takes_part) {
+    if (part == 0) WaitForInputs();
+    return;
+  }
+  const bool is_settled = kStartsEarly && !(kSets && (flags & kChooses) != 0);
+  if (!is_settled) {
+    WaitForInputs();
+    AllowNext();
+  }
+  Tokens<kSets>& tokens = job.tokens;
+  if constexpr (kSets) tokens.count = __ldcg(job.count);
+  const int32_t group = job.group;
+  const int32_t first_head = job.first_head;
   const int32_t num_rows = sequence.q_len * group;
-
   const int32_t num_tiles = (tokens.count + kTile - 1) / kTile;
-  constexpr int kMin = kSets ? kMinTilesOfSets : kMinTiles;
-  const int32_t wanted_parts = max(1, (num_tiles + kMin - 1) / kMin);
-  const int32_t num_parts = min(min(call.num_splits, kMaxParts), wanted_parts);
-  const auto part = static_cast<int32_t>(blockIdx.x);
-  if (part >= num_parts) return;
+  const int32_t num_parts = NumParts<kSets>(call, tokens.count);
+  if (part >= num_parts) return;  // not part 0
   const auto tile_begin = static_cast<int32_t>(int64_t{num_tiles} * part / num_parts);
   const auto tile_end = static_cast<int32_t>(int64_t{num_tiles} * (part + 1) / num_parts);
 
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
-  const uint8_t* base = call.kv.base + kv_head * call.kv.kv_head_bytes;
+  const uint8_t* base = call.kv.base + job.kv_head * call.kv.kv_head_bytes;
   constexpr int kStages = Shared<T, kHeadDim>::kStages;
   auto& tiles = shared.tiles[warp];
-  const auto token_of = [&](int32_t tile) { return tile * kTile + lane % kTile; };
-  const auto offset_of = [&](int32_t tile) -> int64_t {
-    const int32_t token = token_of(tile);
-    return tile < tile_end && token < tokens.count ? tokens.Offset(call.kv, token) : -1;
+  const auto find = [&](int32_t tile) -> Place {
+    const int32_t token = tile * kTile + lane % kTile;
+    if (tile >= tile_end || token >= tokens.count) return {kNoToken, false};
+    return tokens.Find(call.kv, token);
   };
   const auto start = [&](int32_t tile, int64_t offset) {
     if (tile < tile_end) {
       LoadTile<T, kHeadDim>(tiles[(tile - tile_begin) / kWarps % kStages], base, call.kv.v_offset,
-                            max(offset, int64_t{0}), offset >= 0);
+                            offset);
     }
     CommitCopies();
   };
   int32_t tile = tile_begin + warp;
   // All look-ups first, so that they are under way together.
-  int64_t offsets[kStages];
+  Place places[kStages];
 #pragma unroll
-  for (int i = 0; i < kStages; ++i) offsets[i] = offset_of(tile + i * kWarps);
+  for (int i = 0; i < kStages; ++i) places[i] = find(tile + i * kWarps);
 #pragma unroll
-  for (int i = 0; i < kStages - 1; ++i) start(tile + i * kWarps, offsets[i]);
+  for (int i = 0; i < kStages - 1; ++i) {
+    places[i].is_own &= is_settled;
+    start(tile + i * kWarps, places[i].is_own ? kNotNow : places[i].offset);
+  }
   // The place of the rows of the tile that is started next, looked up a turn ahead.
-  int64_t next_offset = offsets[kStages - 1];
+  int64_t next_offset = places[kStages - 1].offset;
+  if (is_settled) {
+    WaitForInputs();
+    AllowNext();
+    bool has_own = false;
+#pragma unroll
+    for (int i = 0; i < kStages - 1; ++i) {
+      has_own |= places[i].is_own;
+      if (places[i].is_own)
+        LoadOwnRow<T, kHeadDim>(tiles[i], base, call.kv.v_offset, places[i].offset);
+    }
+    CommitCopies();
+    if (__any_sync(0xffffffff, has_own)) WaitForCopies<0>();
+  }
   LoadQueries(call, sequence, first_head, group, num_rows, &shared);
   __syncthreads();
 
@@ -438,7 +555,7 @@ __global__ void __launch_bounds__(kThreads, kHeadDim <= 128 ? 2 : 1)
   Running<kHeadDim> running;
   for (; tile < tile_end; tile += kWarps) {
     start(tile + (kStages - 1) * kWarps, next_offset);
-    next_offset = offset_of(tile + kStages * kWarps);
+    next_offset = find(tile + kStages * kWarps).offset;
     WaitForCopies<kStages - 1>();
     __syncwarp();
     AddTile<T, kHeadDim>(shared, tiles[(tile - tile_begin) / kWarps % kStages], tile * kTile, limit,
@@ -448,7 +565,7 @@ __global__ void __launch_bounds__(kThreads, kHeadDim <= 128 ? 2 : 1)
   WaitForCopies<0>();
   MergeWarps(running, num_rows, &shared);
 
-  const int64_t item = int64_t{seq} * gridDim.y + blockIdx.y;
+  const int64_t item = int64_t{seq} * gridDim.x + blockIdx.x;
   const int64_t first_part = item * call.num_splits;
   float* partial = PartialOf(call, first_part + part, kHeadDim);
   constexpr int kVectors = kHeadDim / 4;
@@ -503,8 +620,8 @@ cudaError_t LaunchDecode(const AttentionCall& call, cudaStream_t stream) {
       error != cudaSuccess) {
     return error;
   }
-  const dim3 grid(static_cast<unsigned>(call.num_splits),
-                  static_cast<unsigned>(call.per_head ? call.num_heads : call.kv.num_kv_heads),
+  const dim3 grid(static_cast<unsigned>(call.per_head ? call.num_heads : call.kv.num_kv_heads),
+                  static_cast<unsigned>(call.num_splits),
                   static_cast<unsigned>(call.step.num_sequences));
   return Launch(kernel, grid, dim3(kThreads), kBytes, stream, call);
 }

@@ -339,7 +339,10 @@ TEST_F(CudaAttentionTest, SetsOfEveryScope) {
         std::vector<Sequence> batch;
         for (const int32_t num_sets : {1, 2, num_heads}) {
           for (const int32_t size : {1, 16, 17, 64, 500}) {
-            Sequence s = {.kv_len = 600, .q_len = 1, .flags = kReadsSets, .sets = {}};
+            // Every other one as if it had just been chosen.
+            const uint8_t chooses = batch.size() % 2 == 0 ? kChooses : 0;
+            const auto flags = static_cast<uint8_t>(kReadsSets | chooses);
+            Sequence s = {.kv_len = 600, .q_len = 1, .flags = flags, .sets = {}};
             // Sets of one sequence have sizes of their own.
             for (int32_t i = 0; i < num_sets; ++i)
               s.sets.push_back(RandomSet(std::max(1, size - 3 * i), s.kv_len, &random));
