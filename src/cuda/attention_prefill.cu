@@ -1,4 +1,5 @@
-// Causal attention of many rows over a paged context, on tensor cores: prefill.
+// Causal attention of many rows over a paged context, on tensor cores: prefill. For sm_80 and
+// newer; on sm_90a attention_prefill_wgmma.cu takes the head_dims that it has.
 //
 // What      a block takes 128 rows of one head, 16 to a warp, and walks the tokens that they see in
 //           tiles of 64 (a page of the cache), two of which are in shared memory.
@@ -10,11 +11,15 @@
 #include <cuda_fp16.h>
 
 #include "cuda/attention.h"
+#include "cuda/attention_prefill_wgmma.h"
 #include "cuda/launch.cuh"
 #include "cuda/mma.cuh"
 
 namespace tidal {
 namespace {
+
+// False: the kernel of this file everywhere.
+constexpr bool kUseWgmma = true;
 
 constexpr int kWarps = 8;
 constexpr int kThreads = 32 * kWarps;
@@ -244,6 +249,7 @@ cudaError_t LaunchByHeadDim(const AttentionCall& call, int32_t max_q_len, cudaSt
 }  // namespace
 
 cudaError_t AttendPrefill(const AttentionCall& call, int32_t max_q_len, cudaStream_t stream) {
+  if (kUseWgmma && HasPrefillWgmma(call.kv)) return AttendPrefillWgmma(call, max_q_len, stream);
   return call.kv.type == CacheType::kF16 ? LaunchByHeadDim<__half>(call, max_q_len, stream)
                                          : LaunchByHeadDim<__nv_bfloat16>(call, max_q_len, stream);
 }

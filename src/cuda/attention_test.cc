@@ -8,6 +8,7 @@
 #include <numeric>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/float16.h"
@@ -91,6 +92,24 @@ class World {
     num_rows_ = row;
     q_.resize(static_cast<size_t>(row * shape.num_heads * shape.head_dim));
     for (float& x : q_) x = normal(random_);
+  }
+
+  // Fills what nobody may see with what is no number: the ends of last pages, and pages of no
+  // sequence.
+  void HideBehindNan() {
+    std::vector<bool> seen(kv_.size() / static_cast<size_t>(row_bytes_));
+    for (const Sequence& s : sequences_) {
+      for (int32_t pos = 0; pos < s.kv_len; ++pos) {
+        for (int32_t kv_head = 0; kv_head < shape_.num_kv_heads; ++kv_head) {
+          for (const bool value : {false, true})
+            seen[static_cast<size_t>((RowAt(s, pos, kv_head, value) - kv_.data()) / row_bytes_)] =
+                true;
+        }
+      }
+    }
+    for (size_t i = 0; i < kv_.size(); i += static_cast<size_t>(ElementBytes(shape_.type))) {
+      if (!seen[i / static_cast<size_t>(row_bytes_)]) Store(shape_.type, std::nanf(""), &kv_[i]);
+    }
   }
 
   const uint8_t* RowAt(const Sequence& s, int32_t pos, int32_t kv_head, bool value) const {
@@ -316,6 +335,27 @@ TEST_F(CudaAttentionTest, EverythingForEveryShape) {
         if (HasTensorCoreAttention(head_dim, type)) World(shape, batch, seed++).Check("tensor");
         if (HasFatalFailure()) return;
       }
+    }
+  }
+}
+
+// Blocks of many rows over several tiles of tokens, whole prompts and later chunks of them, with
+// rows that are no multiple of a block's.
+TEST_F(CudaAttentionTest, PrefillOverManyTiles) {
+  const std::vector<Sequence> batch = {{.kv_len = 385, .q_len = 385},
+                                       {.kv_len = 90, .q_len = 90, .flags = 0},
+                                       {.kv_len = 650, .q_len = 150},
+                                       {.kv_len = 257, .q_len = 70},
+                                       {.kv_len = 512, .q_len = 17}};
+  uint32_t seed = 500;
+  for (const int32_t head_dim : {64, 80, 96, 128, 256}) {
+    for (const auto& [num_heads, type] :
+         {std::pair{1, CacheType::kBF16}, std::pair{3, CacheType::kF16}}) {
+      SCOPED_TRACE(testing::Message() << "head_dim " << head_dim << " heads " << num_heads);
+      World world({num_heads, 1, head_dim, type}, batch, seed++);
+      world.HideBehindNan();
+      world.Check("tensor");
+      if (HasFatalFailure()) return;
     }
   }
 }
