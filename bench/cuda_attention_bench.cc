@@ -1,12 +1,15 @@
 // Attention on a CUDA device beside the card's read rate: few rows over everything and over sets,
 // each as the marginal cost of a kernel inside a graph of many, over as many layers' caches as keep
-// the L2 cache from helping; and prefill.
+// the L2 cache from helping; and prefill beside the card's rate of large matrix products.
+// usage: cuda_attention_bench [prefill]
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <cublas_v2.h>
 #include <cuda_runtime_api.h>
 #include <numeric>
 #include <random>
+#include <string_view>
 #include <vector>
 
 #include "base/check.h"
@@ -60,15 +63,64 @@ double GraphMs(const Enqueue& enqueue) {
   return static_cast<double>(times[times.size() / 2]);
 }
 
+// A few random megabytes, repeated: filling gigabytes on the host would take minutes.
+DeviceArray<uint8_t> RandomHalves(CacheType type, int64_t count, std::mt19937* random) {
+  std::vector<uint16_t> values(static_cast<size_t>(count));
+  std::normal_distribution<float> normal;
+  constexpr size_t kDistinct = 1 << 20;
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (i >= kDistinct) {
+      values[i] = values[i - kDistinct];
+    } else {
+      const float x = normal(*random);
+      values[i] = type == CacheType::kF16 ? F32ToF16(x) : F32ToBf16(x);
+    }
+  }
+  std::vector<uint8_t> bytes(values.size() * 2);
+  std::copy_n(reinterpret_cast<const uint8_t*>(values.data()), bytes.size(), bytes.data());
+  return DeviceArray<uint8_t>(bytes);
+}
+
+// TFLOP/s of a product of two bf16 matrices of 8192 by 8192: what prefill is measured against.
+double ProductTflops() {
+  constexpr int kSize = 8192;
+  std::mt19937 random(1);
+  constexpr int64_t kCount = int64_t{kSize} * kSize;
+  const DeviceArray<uint8_t> a = RandomHalves(CacheType::kBF16, kCount, &random);
+  const DeviceArray<uint8_t> b = RandomHalves(CacheType::kBF16, kCount, &random);
+  const DeviceArray<uint8_t> c = RandomHalves(CacheType::kBF16, kCount, &random);
+  cublasHandle_t handle = nullptr;
+  const auto must = [](cublasStatus_t status) {
+    TIDAL_CHECK(status == CUBLAS_STATUS_SUCCESS, "cuBLAS says {}", cublasGetStatusString(status));
+  };
+  must(cublasCreate(&handle));
+  // A workspace of the caller's: capture does not allow the library to allocate one.
+  constexpr size_t kWorkspaceBytes = size_t{32} << 20;
+  const DeviceArray<uint8_t> workspace{std::vector<uint8_t>(kWorkspaceBytes)};
+  const double ms = GraphMs([&](cudaStream_t stream) {
+    must(cublasSetStream(handle, stream));
+    must(cublasSetWorkspace(handle, workspace.data(), kWorkspaceBytes));
+    const float one = 1;
+    const float zero = 0;
+    must(cublasGemmEx(handle, CUBLAS_OP_T, CUBLAS_OP_N, kSize, kSize, kSize, &one, a.data(),
+                      CUDA_R_16BF, kSize, b.data(), CUDA_R_16BF, kSize, &zero, c.data(),
+                      CUDA_R_16BF, kSize, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+  });
+  must(cublasDestroy(handle));
+  return 2.0 * kSize * kSize * kSize / ms / 1e9;
+}
+
 class Bench {
  public:
-  Bench(int32_t num_heads, int32_t num_kv_heads, int32_t context, int32_t num_layers)
-      : num_heads_(num_heads),
+  Bench(CacheType type, int32_t num_heads, int32_t num_kv_heads, int32_t context,
+        int32_t num_layers)
+      : type_(type),
+        num_heads_(num_heads),
         num_kv_heads_(num_kv_heads),
         context_(context),
         num_layers_(num_layers),
         num_pages_(static_cast<int32_t>(CeilDiv(context, kPageTokens))),
-        kv_(RandomHalves(int64_t{num_layers} * LayerBytes() / 2)) {
+        kv_(RandomHalves(type, int64_t{num_layers} * LayerBytes() / 2, &random_)) {
     std::vector<int32_t> pages(static_cast<size_t>(num_pages_));
     std::iota(pages.begin(), pages.end(), 0);
     std::shuffle(pages.begin(), pages.end(), random_);
@@ -118,7 +170,7 @@ class Bench {
                 bytes / us / 1000);
   }
 
-  void Prefill(int32_t q_len) {
+  void Prefill(int32_t q_len, double limit_tflops) {
     const DeviceArray<DeviceSequence> steps({{0, q_len, context_, 0, 0}});
     const DeviceArray<uint8_t> flags({kReadsAll});
     std::vector<float> q(static_cast<size_t>(q_len) * static_cast<size_t>(num_heads_ * kHeadDim));
@@ -131,23 +183,14 @@ class Bench {
     const double ms =
         GraphMs([&](cudaStream_t stream) { Must(AttendPrefill(call, q_len, stream)); });
     const double flops = 4.0 * kHeadDim * num_heads_ * q_len * (context_ - (q_len - 1) / 2.0);
-    std::printf("%2d heads %2d KV heads, prefill %d rows of %d: %.3f ms, %.0f TFLOP/s\n",
-                num_heads_, num_kv_heads_, q_len, context_, ms, flops / ms / 1e9);
+    const double tflops = flops / ms / 1e9;
+    std::printf(
+        "%2d heads %2d KV heads, %-4s prefill %5d rows of %d: %.3f ms, %.0f TFLOP/s, %.0f%%\n",
+        num_heads_, num_kv_heads_, type_ == CacheType::kF16 ? "f16" : "bf16", q_len, context_, ms,
+        tflops, 100 * tflops / limit_tflops);
   }
 
  private:
-  DeviceArray<uint8_t> RandomHalves(int64_t count) {
-    // A few random megabytes, repeated: filling gigabytes on the host would take minutes.
-    std::vector<uint16_t> values(static_cast<size_t>(count));
-    std::normal_distribution<float> normal;
-    constexpr size_t kDistinct = 1 << 20;
-    for (size_t i = 0; i < values.size(); ++i)
-      values[i] = i < kDistinct ? F32ToF16(normal(random_)) : values[i - kDistinct];
-    std::vector<uint8_t> bytes(values.size() * 2);
-    std::copy_n(reinterpret_cast<const uint8_t*>(values.data()), bytes.size(), bytes.data());
-    return DeviceArray<uint8_t>(bytes);
-  }
-
   AttentionCall Call(const DeviceArray<DeviceSequence>& steps, const DeviceArray<uint8_t>& flags,
                      const DeviceArray<float>& q, const DeviceArray<float>& out) const {
     AttentionCall call;
@@ -159,7 +202,7 @@ class Bench {
                .row_bytes = kRowBytes,
                .head_dim = kHeadDim,
                .num_kv_heads = num_kv_heads_,
-               .type = CacheType::kF16};
+               .type = type_};
     call.q = q.data();
     call.out = out.data();
     call.num_heads = num_heads_;
@@ -168,6 +211,7 @@ class Bench {
   }
 
   std::mt19937 random_{1};
+  const CacheType type_;
   const int32_t num_heads_;
   const int32_t num_kv_heads_;
   const int32_t context_;
@@ -177,26 +221,47 @@ class Bench {
   DeviceArray<int32_t> page_ids_{{}};
 };
 
-int Main() {
-  cudaDeviceProp properties;
-  Must(cudaGetDeviceProperties(&properties, 0));
-  const int32_t sms = properties.multiProcessorCount;
-  std::printf("%s, %d multiprocessors\n", properties.name, sms);
+void Decodes(int32_t sms) {
   for (const int32_t context : {10240, 32768, 102400}) {
     for (const int32_t num_kv_heads : {32, 8}) {
       const int64_t layer_bytes = int64_t{context} * num_kv_heads * 2 * kRowBytes;
       const auto num_layers =
           static_cast<int32_t>(std::max<int64_t>(2, CeilDiv(int64_t{400} << 20, layer_bytes)));
-      Bench bench(32, num_kv_heads, context, num_layers);
+      Bench bench(CacheType::kF16, 32, num_kv_heads, context, num_layers);
       for (const int32_t budget : {0, 256, 512, 1024, 4096}) bench.Decode(budget, sms);
     }
   }
-  Bench(32, 8, 16384, 1).Prefill(16384);
-  Bench(32, 8, 16384, 1).Prefill(512);
+}
+
+void Prefills() {
+  const double limit_tflops = ProductTflops();
+  std::printf("a product of bf16 matrices: %.0f TFLOP/s\n", limit_tflops);
+  for (const int32_t num_kv_heads : {32, 8}) {
+    for (const CacheType type : {CacheType::kBF16, CacheType::kF16}) {
+      Bench bench(type, 32, num_kv_heads, 16384, 1);
+      for (const int32_t q_len : {16384, 512}) bench.Prefill(q_len, limit_tflops);
+    }
+  }
+}
+
+int Main(bool only_prefill) {
+  cudaDeviceProp properties;
+  Must(cudaGetDeviceProperties(&properties, 0));
+  const int32_t sms = properties.multiProcessorCount;
+  std::printf("%s, %d multiprocessors\n", properties.name, sms);
+  if (!only_prefill) Decodes(sms);
+  Prefills();
   return 0;
 }
 
 }  // namespace
 }  // namespace tidal
 
-int main() { return tidal::Main(); }
+int main(int argc, char** argv) {
+  const bool only_prefill = argc == 2 && std::string_view(argv[1]) == "prefill";
+  if (argc > 1 && !only_prefill) {
+    std::fprintf(stderr, "usage: cuda_attention_bench [prefill]\n");
+    return 2;
+  }
+  return tidal::Main(only_prefill);
+}
