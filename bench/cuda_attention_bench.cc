@@ -17,13 +17,13 @@
 #include "base/math.h"
 #include "cuda/attention.h"
 #include "cuda/device_testing.h"
+#include "executor/options.h"
 
 namespace tidal {
 namespace {
 
 constexpr int32_t kPageTokens = 64;
 constexpr int32_t kHeadDim = 128;
-constexpr int32_t kRowBytes = kHeadDim * 2;
 
 void Must(cudaError_t error) {
   TIDAL_CHECK(error == cudaSuccess, "CUDA says {}", cudaGetErrorString(error));
@@ -120,15 +120,22 @@ class Bench {
         context_(context),
         num_layers_(num_layers),
         num_pages_(static_cast<int32_t>(CeilDiv(context, kPageTokens))),
-        kv_(RandomHalves(type, int64_t{num_layers} * LayerBytes() / 2, &random_)) {
+        kv_(RandomRows(int64_t{num_layers} * LayerBytes())) {
     std::vector<int32_t> pages(static_cast<size_t>(num_pages_));
     std::iota(pages.begin(), pages.end(), 0);
     std::shuffle(pages.begin(), pages.end(), random_);
     page_ids_ = DeviceArray<int32_t>(pages);
   }
 
+  static int32_t RowBytes(CacheType type) {
+    return type == CacheType::kF8e4m3 ? kHeadDim : kHeadDim * 2;
+  }
+  // K and V of a token in a KV head, scales and all.
+  static int64_t TokenBytes(CacheType type) {
+    return 2 * RowBytes(type) + (type == CacheType::kF8e4m3 ? kTokenScaleBytes : 0);
+  }
   int64_t LayerBytes() const {
-    return int64_t{num_pages_} * num_kv_heads_ * 2 * kPageTokens * kRowBytes;
+    return int64_t{num_pages_} * num_kv_heads_ * kPageTokens * TokenBytes(type_);
   }
 
   void Decode(int32_t budget, int32_t num_sms) {
@@ -144,7 +151,7 @@ class Bench {
     const std::vector<float> q(static_cast<size_t>(num_heads_ * kHeadDim), 0.1F);
     const DeviceArray<float> device_q(q);
     const DeviceArray<float> out(q);
-    const int32_t splits = AttentionSplits(num_sms, kHeadDim, num_kv_heads_, 1);
+    const int32_t splits = AttentionSplits(num_sms, kHeadDim, type_, num_kv_heads_, 1);
     const DeviceArray<float> partial(std::vector<float>(
         static_cast<size_t>(AttentionPartialFloats(splits, 1, num_heads_, kHeadDim))));
     const DeviceArray<int32_t> counters(std::vector<int32_t>(static_cast<size_t>(num_heads_)));
@@ -163,9 +170,9 @@ class Bench {
     constexpr int32_t kCalls = 64;
     const double us = (run(2 * kCalls) - run(kCalls)) / kCalls * 1000;
     const double bytes =
-        static_cast<double>(sets ? budget : context_) * num_kv_heads_ * 2 * kRowBytes;
-    std::printf("%2d heads %2d KV heads, %6d tokens, %-11s %8.2f us  %6.0f GB/s\n", num_heads_,
-                num_kv_heads_, context_,
+        static_cast<double>(sets ? budget : context_) * num_kv_heads_ * TokenBytes(type_);
+    std::printf("%-6s %2d heads %2d KV heads, %6d tokens, %-11s %8.2f us  %6.0f GB/s\n",
+                NameOf(type_), num_heads_, num_kv_heads_, context_,
                 sets ? ("k=" + std::to_string(budget)).c_str() : "everything", us,
                 bytes / us / 1000);
   }
@@ -185,21 +192,36 @@ class Bench {
     const double flops = 4.0 * kHeadDim * num_heads_ * q_len * (context_ - (q_len - 1) / 2.0);
     const double tflops = flops / ms / 1e9;
     std::printf(
-        "%2d heads %2d KV heads, %-4s prefill %5d rows of %d: %.3f ms, %.0f TFLOP/s, %.0f%%\n",
-        num_heads_, num_kv_heads_, type_ == CacheType::kF16 ? "f16" : "bf16", q_len, context_, ms,
-        tflops, 100 * tflops / limit_tflops);
+        "%2d heads %2d KV heads, %-6s prefill %5d rows of %d: %.3f ms, %.0f TFLOP/s, %.0f%%\n",
+        num_heads_, num_kv_heads_, NameOf(type_), q_len, context_, ms, tflops,
+        100 * tflops / limit_tflops);
   }
 
  private:
+  DeviceArray<uint8_t> RandomRows(int64_t num_bytes) {
+    if (type_ != CacheType::kF8e4m3) return RandomHalves(type_, num_bytes / 2, &random_);
+    // Scales of 1 and any codes up to 2 in magnitude.
+    std::vector<uint8_t> bytes(static_cast<size_t>(num_bytes));
+    constexpr uint8_t kScales[] = {0x80, 0x3f, 0x80, 0x3f};
+    const int64_t rows = 2 * kPageTokens * RowBytes(type_);
+    for (int64_t i = 0; i < num_bytes; ++i) {
+      const int64_t at = i % (kPageTokens * TokenBytes(type_));
+      bytes[static_cast<size_t>(i)] =
+          at >= rows ? kScales[at % 4] : static_cast<uint8_t>((i * 2654435761U >> 16) & 0xbfU);
+    }
+    return DeviceArray<uint8_t>(bytes);
+  }
+
   AttentionCall Call(const DeviceArray<DeviceSequence>& steps, const DeviceArray<uint8_t>& flags,
                      const DeviceArray<float>& q, const DeviceArray<float>& out) const {
     AttentionCall call;
     call.step = {steps.data(), page_ids_.data(), flags.data(), 1};
     call.kv = {.base = kv_.data(),
-               .page_bytes = int64_t{num_kv_heads_} * 2 * kPageTokens * kRowBytes,
-               .kv_head_bytes = int64_t{2} * kPageTokens * kRowBytes,
-               .v_offset = int64_t{kPageTokens} * kRowBytes,
-               .row_bytes = kRowBytes,
+               .page_bytes = num_kv_heads_ * kPageTokens * TokenBytes(type_),
+               .kv_head_bytes = kPageTokens * TokenBytes(type_),
+               .v_offset = int64_t{kPageTokens} * RowBytes(type_),
+               .scales_offset = int64_t{2} * kPageTokens * RowBytes(type_),
+               .row_bytes = RowBytes(type_),
                .head_dim = kHeadDim,
                .num_kv_heads = num_kv_heads_,
                .type = type_};
@@ -221,13 +243,13 @@ class Bench {
   DeviceArray<int32_t> page_ids_{{}};
 };
 
-void Decodes(int32_t sms) {
+void Decodes(CacheType type, int32_t sms) {
   for (const int32_t context : {10240, 32768, 102400}) {
     for (const int32_t num_kv_heads : {32, 8}) {
-      const int64_t layer_bytes = int64_t{context} * num_kv_heads * 2 * kRowBytes;
+      const int64_t layer_bytes = int64_t{context} * num_kv_heads * Bench::TokenBytes(type);
       const auto num_layers =
           static_cast<int32_t>(std::max<int64_t>(2, CeilDiv(int64_t{400} << 20, layer_bytes)));
-      Bench bench(CacheType::kF16, 32, num_kv_heads, context, num_layers);
+      Bench bench(type, 32, num_kv_heads, context, num_layers);
       for (const int32_t budget : {0, 256, 512, 1024, 4096}) bench.Decode(budget, sms);
     }
   }
@@ -237,7 +259,7 @@ void Prefills() {
   const double limit_tflops = ProductTflops();
   std::printf("a product of bf16 matrices: %.0f TFLOP/s\n", limit_tflops);
   for (const int32_t num_kv_heads : {32, 8}) {
-    for (const CacheType type : {CacheType::kBF16, CacheType::kF16}) {
+    for (const CacheType type : {CacheType::kBF16, CacheType::kF16, CacheType::kF8e4m3}) {
       Bench bench(type, 32, num_kv_heads, 16384, 1);
       for (const int32_t q_len : {16384, 512}) bench.Prefill(q_len, limit_tflops);
     }
@@ -249,7 +271,9 @@ int Main(bool only_prefill) {
   Must(cudaGetDeviceProperties(&properties, 0));
   const int32_t sms = properties.multiProcessorCount;
   std::printf("%s, %d multiprocessors\n", properties.name, sms);
-  if (!only_prefill) Decodes(sms);
+  if (!only_prefill) {
+    for (const CacheType type : {CacheType::kF16, CacheType::kF8e4m3}) Decodes(type, sms);
+  }
   Prefills();
   return 0;
 }

@@ -26,6 +26,8 @@ int64_t RowBytes(CacheType type) {
     case CacheType::kF16:
     case CacheType::kBF16:
       return kHeadDim * 4;
+    case CacheType::kF8e4m3:
+      return 2 * (kHeadDim + 2);
     case CacheType::kQ8_0:
       return 2 * (kHeadDim + kHeadDim / 32 * 2);  // a code an element, a scale for each 32
   }

@@ -19,6 +19,7 @@ double Stored(double value, CacheType type) {
     case CacheType::kBF16:
       return static_cast<double>(Bf16ToF32(F32ToBf16(narrow)));
     case CacheType::kQ8_0:
+    case CacheType::kF8e4m3:
       break;
   }
   TIDAL_CHECK(false, "the reference does not quantise its cache");

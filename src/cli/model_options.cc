@@ -84,10 +84,12 @@ void AddCacheOptions(CLI::App* app, EngineOptions* engine) {
           "file says it was trained with)"},
          &engine->yarn_orig_ctx, {0, kMaxInt});
   AddValue<CacheType>(
-      app, {"--cache-type-k", "f32|f16|bf16|q8_0", "How the cache stores keys (default: f16)"},
+      app,
+      {"--cache-type-k", "f32|f16|bf16|q8_0|f8e4m3", "How the cache stores keys (default: f16)"},
       &engine->k_cache_type, ParseCacheType);
   AddValue<CacheType>(
-      app, {"--cache-type-v", "f32|f16|bf16|q8_0", "How the cache stores values (default: f16)"},
+      app,
+      {"--cache-type-v", "f32|f16|bf16|q8_0|f8e4m3", "How the cache stores values (default: f16)"},
       &engine->v_cache_type, ParseCacheType);
   AddValue<IndexLayers>(app,
                         {"--index-layers", "auto|all|none",

@@ -122,6 +122,8 @@ class AttentionProblem {
         return double{F16ToF32(
                    u16(part + half.scales_offset, offset * half.scales_per_row + d / 32))} *
                static_cast<int8_t>(row[d]);
+      case CacheType::kF8e4m3:  // none on the CPU
+        break;
     }
     return 0;
   }

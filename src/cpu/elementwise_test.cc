@@ -286,6 +286,18 @@ TEST(KvLayoutTest, RefusesWhatDoesNotFit) {
   EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
 }
 
+TEST(KvLayoutTest, RefusesTheTypeOfAnotherDevice) {
+  for (const bool is_key : {true, false}) {
+    const CacheType k_type = is_key ? CacheType::kF8e4m3 : CacheType::kF16;
+    const CacheType v_type = is_key ? CacheType::kF16 : CacheType::kF8e4m3;
+    const Status status = KvLayout::Create(2, 64, k_type, v_type).status();
+    EXPECT_EQ(status.code(), StatusCode::kUnsupported);
+    EXPECT_EQ(status.message(),
+              "an f8e4m3 KV cache is for --device cuda; with --device cpu use f16, bf16, f32 or "
+              "q8_0");
+  }
+}
+
 TEST_P(ElementwiseTest, StoreKvWritesOneRowOfOnePage) {
   const KvLayout layout = KvLayout::Create(2, 16, CacheType::kQ8_0, CacheType::kF16).value();
   std::vector<std::byte> pages(static_cast<size_t>(4 * layout.page_bytes()), std::byte{0x5a});

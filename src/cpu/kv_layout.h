@@ -33,6 +33,8 @@ constexpr int64_t CacheElementBytes(CacheType type) {
       return 2;
     case CacheType::kQ8_0:
       return 1;
+    case CacheType::kF8e4m3:  // none on the CPU
+      return 0;
   }
   return 0;
 }
@@ -48,7 +50,8 @@ struct KvHalf {
 
 class KvLayout {
  public:
-  // kInvalidArgument where a count is not positive or a page would not fit in int64.
+  // kInvalidArgument where a count is not positive or a page would not fit in int64; kUnsupported
+  // for a cache type that is not the CPU's.
   static Result<KvLayout> Create(int32_t num_kv_heads, int32_t head_dim, CacheType k_type,
                                  CacheType v_type);
 
@@ -83,6 +86,10 @@ inline Result<KvLayout> KvLayout::Create(int32_t num_kv_heads, int32_t head_dim,
   if (num_kv_heads < 1 || head_dim < 1) {
     return InvalidArgument("KV layout: num_kv_heads is {} and head_dim {}, expected at least 1",
                            num_kv_heads, head_dim);
+  }
+  if (k_type == CacheType::kF8e4m3 || v_type == CacheType::kF8e4m3) {
+    return Unsupported(
+        "an f8e4m3 KV cache is for --device cuda; with --device cpu use f16, bf16, f32 or q8_0");
   }
   KvLayout layout;
   layout.num_kv_heads_ = num_kv_heads;

@@ -68,6 +68,8 @@ struct KeyPage {
                         2 * (t * layout.k().scales_per_row + d / kCacheQuantGroup),
                     2);
         return F16ToF32(half) * static_cast<float>(static_cast<int8_t>(row[d]));
+      case CacheType::kF8e4m3:  // none on the CPU
+        break;
     }
     return 0;
   }

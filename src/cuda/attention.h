@@ -39,8 +39,8 @@ struct AttentionCall {
 };
 
 // How many parts to split contexts into so that `num_sequences` of them fill the device once.
-int32_t AttentionSplits(int32_t num_sms, int32_t head_dim, int32_t num_heads_or_kv_heads,
-                        int32_t num_sequences);
+int32_t AttentionSplits(int32_t num_sms, int32_t head_dim, CacheType type,
+                        int32_t num_heads_or_kv_heads, int32_t num_sequences);
 int64_t AttentionPartialFloats(int32_t max_splits, int32_t max_sequences, int32_t num_heads,
                                int32_t head_dim);
 // Whether the tensor-core kernels are written for this head_dim and cache type.

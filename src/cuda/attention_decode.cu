@@ -26,11 +26,20 @@
 // Numerics  queries are split into two 16-bit halves, which keeps 21 bits (bf16: 15) of them;
 // scores
 //           and sums in float32; probabilities are rounded to the cache's type before they meet V.
+// f8e4m3    (kv_f8.cuh) becomes halves in registers, exactly, and so does what it is multiplied
+//           with: queries, rounded once, since keys have 4 bits of their own, and probabilities. A
+//           score is multiplied by its key's scale. V's scale goes into the softmax: its logarithm
+//           is added to the score, so that halves hold the products' weights relative to the
+//           largest of them; the sum takes each weight over its V's scale, and so nothing else
+//           needs to know. Fragments take channels in the order in which the bytes lie: the queries
+//           stand in the order of K's (PlaceOfQuery), results are put in theirs (MergeWarps).
 // Oracle    attention_test.cc.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <type_traits>
 
 #include "cuda/attention.h"
+#include "cuda/kv_f8.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/mma.cuh"
 
@@ -51,14 +60,36 @@ constexpr bool kStartsEarly = true;
 constexpr int kMinTilesOfSets = kWarps;
 constexpr int kMinTiles = 2 * kWarps;
 
-constexpr int Stages(int head_dim) { return head_dim <= 64 ? 6 : head_dim <= 128 ? 3 : 2; }
+// Of a multiprocessor: enough for the card's memory, and with f8e4m3, whose bytes take twice the
+// instructions, what its shared memory holds.
+constexpr int ResidentBlocks(int head_dim, bool is_f8) {
+  return head_dim > 128 ? 1 : is_f8 ? 3 : 2;
+}
+constexpr int Stages(int head_dim, bool is_f8) {
+  if (is_f8 && head_dim <= 96) return head_dim <= 80 ? 6 : 4;
+  return head_dim <= 64 ? 6 : head_dim <= 128 ? 3 : 2;
+}
+
+template <typename T>
+inline constexpr bool kIsF8 = std::is_same_v<T, E4m3>;
+// What the tensor cores multiply.
+template <typename T>
+using Operand = std::conditional_t<kIsF8<T>, __half, T>;
+
+struct NoScales {};
+struct TileScales {
+  alignas(16) uint32_t scales[kTile];
+};
 
 template <typename T, int kHeadDim>
 struct Shared {
-  static constexpr int kRowElems = kHeadDim + 8;
-  static constexpr int kStages = Stages(kHeadDim);
+  // An odd number of pieces of 16 bytes.
+  static constexpr int kPieces = kHeadDim * static_cast<int>(sizeof(T)) / 16 / 2 * 2 + 1;
+  static constexpr int kRowElems = kPieces * 16 / static_cast<int>(sizeof(T));
+  static constexpr int kStages = Stages(kHeadDim, kIsF8<T>);
   using Row = T[kRowElems];
-  struct Tile {
+  using QueryRow = Operand<T>[kHeadDim + 8];
+  struct Tile : std::conditional_t<kIsF8<T>, TileScales, NoScales> {
     alignas(16) Row k[kTile];
     alignas(16) Row v[kTile];
   };
@@ -68,8 +99,8 @@ struct Shared {
     float max[kWarps][kRows];
     float sum[kWarps][kRows];
   };
-  alignas(16) Row q_high[kRows];
-  alignas(16) Row q_low[kRows];
+  alignas(16) QueryRow q_high[kRows];
+  alignas(16) QueryRow q_low[kIsF8<T> ? 1 : kRows];
   union {
     Tile tiles[kWarps][kStages];
     Merge merge;
@@ -77,14 +108,21 @@ struct Shared {
   };
 };
 
-// Where a token's K row lies from its KV head's first on, and whether this step appends it.
+// Where a token's rows lie (page id * 64 + offset in the page), and whether this step appends them.
 struct Place {
-  int64_t offset;
+  int32_t slot;
   bool is_own;
 };
-// In place of an offset: no token, its row is zeros; not to be copied now.
-constexpr int64_t kNoToken = -1;
-constexpr int64_t kNotNow = -2;
+// In place of a slot, and of an offset: no token, its row is zeros; not to be copied now.
+constexpr int32_t kNoToken = -1;
+constexpr int32_t kNotNow = -2;
+// From the part of a KV head of page 0 on: the part of a slot's page, and its K row.
+__device__ __forceinline__ int64_t OffsetOfPage(const DeviceKv& kv, int32_t slot) {
+  return slot / kPageTokens * kv.page_bytes;
+}
+__device__ __forceinline__ int64_t OffsetOfRow(const DeviceKv& kv, int32_t slot) {
+  return OffsetOfPage(kv, slot) + slot % kPageTokens * int64_t{kv.row_bytes};
+}
 
 // Where the tokens of a part come from.
 template <bool kSets>
@@ -94,45 +132,66 @@ struct Tokens {
   int32_t own;  // the first token that this step appends; the slot of the only one
 
   // Slots are read past the L1 cache: another kernel may have left earlier ones there.
-  __device__ Place Find(const DeviceKv& kv, int32_t token) const {
+  __device__ Place Find(int32_t token) const {
     const int32_t slot = kSets ? __ldcg(list + token)
                                : list[token / kPageTokens] * kPageTokens + token % kPageTokens;
-    return {(slot / kPageTokens) * kv.page_bytes + (slot % kPageTokens) * int64_t{kv.row_bytes},
-            kSets ? slot == own : token >= own};
+    return {slot, kSets ? slot == own : token >= own};
   }
 };
 
+__device__ __forceinline__ void CopyScales(const DeviceKv& kv, const uint8_t* base, int32_t slot,
+                                           uint32_t* to) {
+  const int32_t from = max(slot, 0);
+  CopyAsync4(to, ScalesAt(kv, base + OffsetOfPage(kv, from), from % kPageTokens), slot >= 0);
+}
+
 // Starts the copy of a tile; lanes take 16-byte pieces of rows in turn. Each of 16 lanes knows the
-// place of one row (`offset`, of row lane % 16).
+// slot of one row (of row lane % 16).
 template <typename T, int kHeadDim>
 __device__ __forceinline__ void LoadTile(typename Shared<T, kHeadDim>::Tile& tile,
-                                         const uint8_t* base, int64_t v_offset, int64_t offset) {
-  constexpr int kPieces = kHeadDim * 2 / 16;
+                                         const uint8_t* base, const DeviceKv& kv, int32_t slot) {
+  constexpr int kPieces = kHeadDim * static_cast<int>(sizeof(T)) / 16;
+  constexpr int kPieceElems = 16 / static_cast<int>(sizeof(T));
   const int lane = threadIdx.x % 32;
+  const int64_t offset = slot < 0 ? slot : OffsetOfRow(kv, slot);
 #pragma unroll
-  for (int i = 0; i < kPieces * kTile / 32; ++i) {
+  for (int i = 0; i < (kPieces * kTile + 31) / 32; ++i) {
     const int piece = i * 32 + lane;
     const int row = piece / kPieces;
     const int column = piece % kPieces;
     const int64_t row_offset = __shfl_sync(0xffffffff, offset, row);
+    if (kPieces * kTile % 32 != 0 && row >= kTile) break;
     if (row_offset == kNotNow) continue;
     const bool valid = row_offset != kNoToken;
     const uint8_t* k = base + (valid ? row_offset : 0) + column * 16;
-    CopyAsync16(&tile.k[row][column * 8], k, valid);
-    CopyAsync16(&tile.v[row][column * 8], k + v_offset, valid);
+    CopyAsync16(&tile.k[row][column * kPieceElems], k, valid);
+    CopyAsync16(&tile.v[row][column * kPieceElems], k + kv.v_offset, valid);
   }
+  if constexpr (kIsF8<T>) {
+    if (lane < kTile && slot != kNotNow) CopyScales(kv, base, slot, &tile.scales[lane]);
+  }
+}
+
+// Where a channel of a query stands: of 16 channels a lane of K's fragment has four next to each
+// other, which meet places 2t, 2t + 1, 2t + 8 and 2t + 9. With f8e4m3.
+__device__ __forceinline__ int PlaceOfQuery(int d) {
+  return (d & ~15) | (d & 2) << 2 | (d >> 1 & 6) | (d & 1);
 }
 
 // Starts the copy of a lane's row alone (lane % 16, at `offset`): of K by the first 16 lanes, of V
 // by the others.
 template <typename T, int kHeadDim>
 __device__ __forceinline__ void LoadOwnRow(typename Shared<T, kHeadDim>::Tile& tile,
-                                           const uint8_t* base, int64_t v_offset, int64_t offset) {
+                                           const uint8_t* base, const DeviceKv& kv, int32_t slot) {
+  constexpr int kPieceElems = 16 / static_cast<int>(sizeof(T));
   const int lane = threadIdx.x % 32;
   T* row = lane < kTile ? tile.k[lane] : tile.v[lane - kTile];
-  const uint8_t* from = base + offset + (lane < kTile ? 0 : v_offset);
+  const uint8_t* from = base + OffsetOfRow(kv, slot) + (lane < kTile ? 0 : kv.v_offset);
 #pragma unroll 1
-  for (int d = 0; d < kHeadDim; d += 8) CopyAsync16(row + d, from + d * 2, true);
+  for (int d = 0; d < kHeadDim; d += kPieceElems) CopyAsync16(row + d, from + d * sizeof(T), true);
+  if constexpr (kIsF8<T>) {
+    if (lane < kTile) CopyScales(kv, base, slot, &tile.scales[lane]);
+  }
 }
 
 // A warp's running softmax over the rows of a fragment: of rows lane / 4 and lane / 4 + 8.
@@ -143,31 +202,124 @@ struct Running {
   float sum[2] = {};
 };
 
+// s[n] += the rows' queries times tokens 8n .. 8n + 7.
+template <typename T, int kHeadDim>
+__device__ __forceinline__ void ScoreTile(const Shared<T, kHeadDim>& shared,
+                                          const typename Shared<T, kHeadDim>::Tile& tile,
+                                          float (&s)[2][4]) {
+  const int lane = threadIdx.x % 32;
+  const int matrix = lane / 8;
+  const int line = lane % 8;
+  const int q_row = line + matrix % 2 * 8;
+  if constexpr (kIsF8<T>) {
+#pragma unroll
+    for (int d = 0; d < kHeadDim; d += 32) {
+      // Four channels of a token each: tokens 0 to 7 and 8 to 15 of channels d .. d + 15, then of
+      // the 16 behind them, where they are.
+      uint32_t k[4];
+      const int behind = d + 16 < kHeadDim ? 16 : 0;
+      LoadMatrices(k, &tile.k[line + matrix % 2 * 8][d + matrix / 2 * behind]);
+#pragma unroll
+      for (int i = 0; i <= behind / 16; ++i) {
+        uint32_t q[4];
+        LoadMatrices(q, &shared.q_high[q_row][d + 16 * i + matrix / 2 * 8]);
+#pragma unroll
+        for (int n = 0; n < 2; ++n) {
+          const uint2 four = HalvesOfFour(k[2 * i + n]);
+          MatMul16x8x16<__half>(s[n], q, four.x, four.y);
+        }
+      }
+    }
+  } else {
+#pragma unroll
+    for (int d = 0; d < kHeadDim; d += 16) {
+      uint32_t high[4];
+      uint32_t low[4];
+      uint32_t k[4];
+      const int q_column = d + matrix / 2 * 8;
+      LoadMatrices(high, &shared.q_high[q_row][q_column]);
+      LoadMatrices(low, &shared.q_low[q_row][q_column]);
+      LoadMatrices(k, &tile.k[line + matrix / 2 * 8][d + matrix % 2 * 8]);
+      MatMul16x8x16<T>(s[0], high, k[0], k[1]);
+      MatMul16x8x16<T>(s[1], high, k[2], k[3]);
+      MatMul16x8x16<T>(s[0], low, k[0], k[1]);
+      MatMul16x8x16<T>(s[1], low, k[2], k[3]);
+    }
+  }
+}
+
+// out = out * shrink + the rows' weights times V of the tile.
+template <typename T, int kHeadDim>
+__device__ __forceinline__ void MixTile(const typename Shared<T, kHeadDim>::Tile& tile,
+                                        const uint32_t (&weights)[4], const float (&shrink)[2],
+                                        float (&out)[kHeadDim / 8][4]) {
+  const int lane = threadIdx.x % 32;
+  const int matrix = lane / 8;
+  const int line = lane % 8;
+  if constexpr (kIsF8<T>) {
+    // Most tiles raise no row's maximum, and instructions are what bounds this kernel.
+    if (__any_sync(0xffffffff, shrink[0] != 1 || shrink[1] != 1)) {
+#pragma unroll
+      for (int n = 0; n < kHeadDim / 8; ++n) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) out[n][e] *= shrink[e / 2];
+      }
+    }
+#pragma unroll
+    for (int d = 0; d < kHeadDim; d += 32) {
+      // Two channels of two tokens each.
+      uint32_t v[4];
+      const int behind = d + 16 < kHeadDim ? 16 : 0;
+      LoadMatricesTransposed(v, &tile.v[line + matrix % 2 * 8][d + matrix / 2 * behind]);
+#pragma unroll
+      for (int i = 0; i <= behind / 16; ++i) {
+        // Bytes 0 and 2 are the first channel's, 1 and 3 the second's.
+        const uint2 low = HalvesOfFour(__byte_perm(v[2 * i], 0, 0x3120));
+        const uint2 high = HalvesOfFour(__byte_perm(v[2 * i + 1], 0, 0x3120));
+        MatMul16x8x16<__half>(out[d / 8 + 2 * i], weights, low.x, high.x);
+        MatMul16x8x16<__half>(out[d / 8 + 2 * i + 1], weights, low.y, high.y);
+      }
+    }
+  } else {
+#pragma unroll
+    for (int d = 0; d < kHeadDim; d += 16) {
+      uint32_t v[4];
+      LoadMatricesTransposed(v, &tile.v[line + matrix % 2 * 8][d + matrix / 2 * 8]);
+#pragma unroll
+      for (int n = 0; n < 2; ++n) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) out[d / 8 + n][e] *= shrink[e / 2];
+        MatMul16x8x16<T>(out[d / 8 + n], weights, v[2 * n], v[2 * n + 1]);
+      }
+    }
+  }
+}
+
 template <typename T, int kHeadDim>
 __device__ __forceinline__ void AddTile(const Shared<T, kHeadDim>& shared,
                                         const typename Shared<T, kHeadDim>::Tile& tile,
                                         int32_t first_token, const int32_t (&limit)[2],
                                         Running<kHeadDim>* running) {
   const int lane = threadIdx.x % 32;
-  const int matrix = lane / 8;
-  const int line = lane % 8;
   float s[2][4] = {};
-#pragma unroll
-  for (int d = 0; d < kHeadDim; d += 16) {
-    uint32_t high[4];
-    uint32_t low[4];
-    uint32_t k[4];
-    const int q_row = line + matrix % 2 * 8;
-    const int q_column = d + matrix / 2 * 8;
-    LoadMatrices(high, &shared.q_high[q_row][q_column]);
-    LoadMatrices(low, &shared.q_low[q_row][q_column]);
-    LoadMatrices(k, &tile.k[line + matrix / 2 * 8][d + matrix % 2 * 8]);
-    MatMul16x8x16<T>(s[0], high, k[0], k[1]);
-    MatMul16x8x16<T>(s[1], high, k[2], k[3]);
-    MatMul16x8x16<T>(s[0], low, k[0], k[1]);
-    MatMul16x8x16<T>(s[1], low, k[2], k[3]);
-  }
+  ScoreTile<T, kHeadDim>(shared, tile, s);
   // Element e of s[n] is row lane / 4 + e / 2 * 8, token n * 8 + lane % 4 * 2 + e % 2.
+  float inverse_v_scale[2][2];  // of tokens e % 2
+  if constexpr (kIsF8<T>) {
+#pragma unroll
+    for (int n = 0; n < 2; ++n) {
+      const uint2 pair = *reinterpret_cast<const uint2*>(&tile.scales[n * 8 + lane % 4 * 2]);
+      const uint32_t scales[2] = {pair.x, pair.y};
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const float k_scale = KeyScale(scales[i]);
+        const float v_log2 = static_cast<float>(static_cast<int32_t>(scales[i] >> 23) - 127);
+        s[n][i] = fmaf(s[n][i], k_scale, v_log2);
+        s[n][2 + i] = fmaf(s[n][2 + i], k_scale, v_log2);
+        inverse_v_scale[n][i] = InverseOfPower(ValueScaleBits(scales[i]));
+      }
+    }
+  }
   float tile_max[2] = {-INFINITY, -INFINITY};
 #pragma unroll
   for (int n = 0; n < 2; ++n) {
@@ -194,23 +346,17 @@ __device__ __forceinline__ void AddTile(const Shared<T, kHeadDim>& shared,
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
       s[n][e] = s[n][e] == -INFINITY ? 0.0f : exp2f(s[n][e] - running->max[e / 2]);
-      running->sum[e / 2] += s[n][e];
+      if constexpr (kIsF8<T>) {
+        running->sum[e / 2] = fmaf(s[n][e], inverse_v_scale[n][e % 2], running->sum[e / 2]);
+      } else {
+        running->sum[e / 2] += s[n][e];
+      }
     }
   }
-  const uint32_t probs[4] = {PackPair<T>(s[0][0], s[0][1]), PackPair<T>(s[0][2], s[0][3]),
-                             PackPair<T>(s[1][0], s[1][1]), PackPair<T>(s[1][2], s[1][3])};
-#pragma unroll
-  for (int d = 0; d < kHeadDim; d += 16) {
-    uint32_t v[4];
-    LoadMatricesTransposed(v, &tile.v[line + matrix % 2 * 8][d + matrix / 2 * 8]);
-#pragma unroll
-    for (int n = 0; n < 2; ++n) {
-      float(&out)[4] = running->out[d / 8 + n];
-#pragma unroll
-      for (int e = 0; e < 4; ++e) out[e] *= shrink[e / 2];
-      MatMul16x8x16<T>(out, probs, v[2 * n], v[2 * n + 1]);
-    }
-  }
+  using Half = Operand<T>;
+  const uint32_t weights[4] = {PackPair<Half>(s[0][0], s[0][1]), PackPair<Half>(s[0][2], s[0][3]),
+                               PackPair<Half>(s[1][0], s[1][1]), PackPair<Half>(s[1][2], s[1][3])};
+  MixTile<T, kHeadDim>(tile, weights, shrink, running->out);
 }
 
 // The rows of the fragment, split in two; zeros behind them.
@@ -242,13 +388,19 @@ __device__ void LoadQueries(const AttentionCall& call, const DeviceSequence& seq
     if (row >= kRows) continue;
     const float q[4] = {vectors[k].x * scale, vectors[k].y * scale, vectors[k].z * scale,
                         vectors[k].w * scale};
-    float rest[4];
+    const uint2 high = {PackPair<Operand<T>>(q[0], q[1]), PackPair<Operand<T>>(q[2], q[3])};
+    if constexpr (kIsF8<T>) {
+      auto* to = &shared->q_high[row][PlaceOfQuery(d)];
+      *reinterpret_cast<uint32_t*>(to) = high.x;
+      *reinterpret_cast<uint32_t*>(to + 8) = high.y;
+    } else {
+      float rest[4];
 #pragma unroll
-    for (int e = 0; e < 4; ++e) rest[e] = q[e] - ToFloat(FromFloat<T>(q[e]));
-    *reinterpret_cast<uint2*>(&shared->q_high[row][d]) = {PackPair<T>(q[0], q[1]),
-                                                          PackPair<T>(q[2], q[3])};
-    *reinterpret_cast<uint2*>(&shared->q_low[row][d]) = {PackPair<T>(rest[0], rest[1]),
-                                                         PackPair<T>(rest[2], rest[3])};
+      for (int e = 0; e < 4; ++e) rest[e] = q[e] - ToFloat(FromFloat<T>(q[e]));
+      *reinterpret_cast<uint2*>(&shared->q_high[row][d]) = high;
+      *reinterpret_cast<uint2*>(&shared->q_low[row][d]) = {PackPair<T>(rest[0], rest[1]),
+                                                           PackPair<T>(rest[2], rest[3])};
+    }
   }
 }
 
@@ -277,8 +429,16 @@ __device__ void MergeWarps(const Running<kHeadDim>& running, int32_t num_rows,
     }
 #pragma unroll
     for (int n = 0; n < kHeadDim / 8; ++n) {
-      *reinterpret_cast<float2*>(&merge.out[warp][row][n * 8 + lane % 4 * 2]) = {
-          running.out[n][2 * r], running.out[n][2 * r + 1]};
+      if constexpr (kIsF8<T>) {
+        // Even columns are the first of each two channels, odd ones the second.
+        if (n % 2 != 0) continue;
+        *reinterpret_cast<float4*>(&merge.out[warp][row][n * 8 + lane % 4 * 4]) = {
+            running.out[n][2 * r], running.out[n + 1][2 * r], running.out[n][2 * r + 1],
+            running.out[n + 1][2 * r + 1]};
+      } else {
+        *reinterpret_cast<float2*>(&merge.out[warp][row][n * 8 + lane % 4 * 2]) = {
+            running.out[n][2 * r], running.out[n][2 * r + 1]};
+      }
     }
   }
   __syncthreads();
@@ -463,7 +623,7 @@ __device__ __forceinline__ int32_t NumParts(const AttentionCall& call, int32_t n
 // Grid: [KV heads, or heads with per_head][parts][sequences]: heads first, so that the parts of a
 // set, few beside the grid's, lie on multiprocessors of their own.
 template <typename T, int kHeadDim, bool kSets>
-__global__ void __launch_bounds__(kThreads, kHeadDim <= 128 ? 2 : 1)
+__global__ void __launch_bounds__(kThreads, ResidentBlocks(kHeadDim, kIsF8<T>))
     AttendDecodeKernel(const AttentionCall call) {
   extern __shared__ __align__(16) uint8_t shared_bytes[];
   auto& shared = *reinterpret_cast<Shared<T, kHeadDim>*>(shared_bytes);
@@ -508,12 +668,11 @@ __global__ void __launch_bounds__(kThreads, kHeadDim <= 128 ? 2 : 1)
   const auto find = [&](int32_t tile) -> Place {
     const int32_t token = tile * kTile + lane % kTile;
     if (tile >= tile_end || token >= tokens.count) return {kNoToken, false};
-    return tokens.Find(call.kv, token);
+    return tokens.Find(token);
   };
-  const auto start = [&](int32_t tile, int64_t offset) {
+  const auto start = [&](int32_t tile, int32_t slot) {
     if (tile < tile_end) {
-      LoadTile<T, kHeadDim>(tiles[(tile - tile_begin) / kWarps % kStages], base, call.kv.v_offset,
-                            offset);
+      LoadTile<T, kHeadDim>(tiles[(tile - tile_begin) / kWarps % kStages], base, call.kv, slot);
     }
     CommitCopies();
   };
@@ -525,10 +684,10 @@ __global__ void __launch_bounds__(kThreads, kHeadDim <= 128 ? 2 : 1)
 #pragma unroll
   for (int i = 0; i < kStages - 1; ++i) {
     places[i].is_own &= is_settled;
-    start(tile + i * kWarps, places[i].is_own ? kNotNow : places[i].offset);
+    start(tile + i * kWarps, places[i].is_own ? kNotNow : places[i].slot);
   }
   // The place of the rows of the tile that is started next, looked up a turn ahead.
-  int64_t next_offset = places[kStages - 1].offset;
+  int32_t next_slot = places[kStages - 1].slot;
   if (is_settled) {
     WaitForInputs();
     AllowNext();
@@ -536,8 +695,7 @@ __global__ void __launch_bounds__(kThreads, kHeadDim <= 128 ? 2 : 1)
 #pragma unroll
     for (int i = 0; i < kStages - 1; ++i) {
       has_own |= places[i].is_own;
-      if (places[i].is_own)
-        LoadOwnRow<T, kHeadDim>(tiles[i], base, call.kv.v_offset, places[i].offset);
+      if (places[i].is_own) LoadOwnRow<T, kHeadDim>(tiles[i], base, call.kv, places[i].slot);
     }
     CommitCopies();
     if (__any_sync(0xffffffff, has_own)) WaitForCopies<0>();
@@ -554,8 +712,8 @@ __global__ void __launch_bounds__(kThreads, kHeadDim <= 128 ? 2 : 1)
   }
   Running<kHeadDim> running;
   for (; tile < tile_end; tile += kWarps) {
-    start(tile + (kStages - 1) * kWarps, next_offset);
-    next_offset = find(tile + kStages * kWarps).offset;
+    start(tile + (kStages - 1) * kWarps, next_slot);
+    next_slot = find(tile + kStages * kWarps).slot;
     WaitForCopies<kStages - 1>();
     __syncwarp();
     AddTile<T, kHeadDim>(shared, tiles[(tile - tile_begin) / kWarps % kStages], tile * kTile, limit,
@@ -646,9 +804,9 @@ cudaError_t LaunchByHeadDim(const AttentionCall& call, cudaStream_t stream) {
 
 }  // namespace
 
-int32_t AttentionSplits(int32_t num_sms, int32_t head_dim, int32_t num_heads_or_kv_heads,
-                        int32_t num_sequences) {
-  const int32_t resident = num_sms * (head_dim <= 128 ? 2 : 1);
+int32_t AttentionSplits(int32_t num_sms, int32_t head_dim, CacheType type,
+                        int32_t num_heads_or_kv_heads, int32_t num_sequences) {
+  const int32_t resident = num_sms * ResidentBlocks(head_dim, type == CacheType::kF8e4m3);
   const int32_t items = num_heads_or_kv_heads * num_sequences;
   return items >= resident ? 1 : resident / items;
 }
@@ -661,10 +819,11 @@ int64_t AttentionPartialFloats(int32_t max_splits, int32_t max_sequences, int32_
 bool HasTensorCoreAttention(int32_t head_dim, CacheType type) {
   const bool has_dim =
       head_dim == 64 || head_dim == 80 || head_dim == 96 || head_dim == 128 || head_dim == 256;
-  return has_dim && (type == CacheType::kF16 || type == CacheType::kBF16);
+  return has_dim && type != CacheType::kF32;
 }
 
 cudaError_t AttendDecode(const AttentionCall& call, cudaStream_t stream) {
+  if (call.kv.type == CacheType::kF8e4m3) return LaunchByHeadDim<E4m3>(call, stream);
   return call.kv.type == CacheType::kF16 ? LaunchByHeadDim<__half>(call, stream)
                                          : LaunchByHeadDim<__nv_bfloat16>(call, stream);
 }

@@ -5,8 +5,10 @@
 // each. Numerics  float32 throughout, with a running softmax. Oracle    attention_test.cc.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <type_traits>
 
 #include "cuda/attention.h"
+#include "cuda/kv_f8.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/mma.cuh"
 
@@ -55,10 +57,13 @@ __global__ void __launch_bounds__(32 * kWarps) AttendFloatKernel(const Attention
     count = sets.counts[set];
   }
   const uint8_t* base = call.kv.base + kv_head * call.kv.kv_head_bytes;
-  const auto row_of = [&](int32_t token) {
-    const int32_t page = reads_sets ? list[token] / kPageTokens : list[token / kPageTokens];
-    const int32_t offset = (reads_sets ? list[token] : token) % kPageTokens;
-    return page * call.kv.page_bytes + offset * int64_t{call.kv.row_bytes};
+  // Of a token: its place in the page, and the page's in the cache.
+  const auto offset_of = [&](int32_t token) {
+    return (reads_sets ? list[token] : token) % kPageTokens;
+  };
+  const auto page_of = [&](int32_t token) {
+    return (reads_sets ? list[token] / kPageTokens : list[token / kPageTokens]) *
+           call.kv.page_bytes;
   };
 
   float max = -INFINITY;
@@ -66,12 +71,22 @@ __global__ void __launch_bounds__(32 * kWarps) AttendFloatKernel(const Attention
   float out[kMaxChannels] = {};
   for (int32_t first = 0; first < count; first += 32) {
     const int32_t token = first + lane;
-    const int64_t place = row_of(min(token, count - 1));
+    const int64_t page = page_of(min(token, count - 1));
+    const int32_t offset = offset_of(min(token, count - 1));
+    const int64_t place = page + offset * int64_t{call.kv.row_bytes};
+    float k_scale = 1;
+    float v_scale = 1;
+    if constexpr (std::is_same_v<T, E4m3>) {
+      const uint32_t scales = *ScalesAt(call.kv, base + page, offset);
+      k_scale = KeyScale(scales);
+      v_scale = ValueScale(scales);
+    }
     float score = -INFINITY;
     if (token < count) {
       const T* k = reinterpret_cast<const T*>(base + place);
       score = 0;
       for (int d = 0; d < head_dim; ++d) score = fmaf(q[d], ToFloat(k[d]), score);
+      score *= k_scale;
     }
     float tile_max = score;
     for (int i = 16; i > 0; i /= 2) tile_max = fmaxf(tile_max, __shfl_xor_sync(kAll, tile_max, i));
@@ -85,7 +100,7 @@ __global__ void __launch_bounds__(32 * kWarps) AttendFloatKernel(const Attention
 #pragma unroll
     for (int c = 0; c < kMaxChannels; ++c) out[c] *= shrink;
     for (int t = 0; t < min(32, count - first); ++t) {
-      const float p = __shfl_sync(kAll, prob, t);
+      const float p = __shfl_sync(kAll, prob * v_scale, t);
       const int64_t v_place = __shfl_sync(kAll, place, t) + call.kv.v_offset;
       const T* v = reinterpret_cast<const T*>(base + v_place);
 #pragma unroll
@@ -117,6 +132,8 @@ cudaError_t AttendFloat(const AttentionCall& call, int32_t max_q_len, cudaStream
       return Launch(AttendFloatKernel<__half>, grid, block, 0, stream, call);
     case CacheType::kBF16:
       return Launch(AttendFloatKernel<__nv_bfloat16>, grid, block, 0, stream, call);
+    case CacheType::kF8e4m3:
+      return Launch(AttendFloatKernel<E4m3>, grid, block, 0, stream, call);
     default:
       return cudaErrorInvalidValue;
   }

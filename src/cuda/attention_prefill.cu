@@ -6,12 +6,15 @@
 // Layout    rows of K and V padded by 16 bytes, so that the loads of matrices meet no bank twice.
 // Compute   4 * head_dim multiplications for each row and token seen.
 // Numerics  queries and probabilities are rounded to the cache's type, scores and sums are float32.
+//           f8e4m3 rows become bf16 on their way to shared memory, scales and all, which is exact.
 // Oracle    attention_test.cc.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <type_traits>
 
 #include "cuda/attention.h"
 #include "cuda/attention_prefill_wgmma.h"
+#include "cuda/kv_f8.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/mma.cuh"
 
@@ -57,9 +60,70 @@ __device__ __forceinline__ void LoadTile(typename Shared<T, kHeadDim>::Tile& til
   }
 }
 
-// Grid: [blocks of rows][heads][sequences].
-template <typename T, int kHeadDim>
+// The same of an f8e4m3 cache, in two halves: a thread fetches its pieces of 16 channels, and puts
+// them there when the products before them are done.
+template <int kHeadDim>
+struct F8Pieces {
+  static constexpr int kRowPieces = kHeadDim / 16;
+  static constexpr int kCount = (kRowPieces * kTile + kThreads - 1) / kThreads;  // of K, and of V
+  static constexpr bool kIsEven = kRowPieces * kTile % kThreads == 0;
+  uint4 k[kCount];
+  uint4 v[kCount];
+  uint32_t scales[kCount];
+
+  static __device__ __forceinline__ int RowOf(int i) {
+    return (i * kThreads + static_cast<int>(threadIdx.x)) / kRowPieces;
+  }
+  static __device__ __forceinline__ int ChannelOf(int i) {
+    return (i * kThreads + static_cast<int>(threadIdx.x)) % kRowPieces * 16;
+  }
+
+  // Rows from `valid` on are zeros.
+  __device__ __forceinline__ void Fetch(const uint8_t* part, const DeviceKv& kv, int32_t valid) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const int row = RowOf(i);
+      k[i] = v[i] = {0, 0, 0, 0};
+      scales[i] = 0;
+      if (row >= min(valid, kTile)) continue;
+      const uint8_t* at = part + row * kv.row_bytes + ChannelOf(i);
+      k[i] = __ldcg(reinterpret_cast<const uint4*>(at));
+      v[i] = __ldcg(reinterpret_cast<const uint4*>(at + kv.v_offset));
+      scales[i] = __ldcg(ScalesAt(kv, part, row));
+    }
+  }
+
+  // 16 channels as bf16.
+  static __device__ __forceinline__ void Widen(const uint4& piece, float scale, void* to) {
+    const uint32_t words[4] = {piece.x, piece.y, piece.z, piece.w};
+    uint32_t pairs[8];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const uint2 halves = HalvesOfFour(words[i]);
+      const float2 low = __half22float2(*reinterpret_cast<const __half2*>(&halves.x));
+      const float2 high = __half22float2(*reinterpret_cast<const __half2*>(&halves.y));
+      pairs[2 * i] = PackPair<__nv_bfloat16>(low.x * scale, low.y * scale);
+      pairs[2 * i + 1] = PackPair<__nv_bfloat16>(high.x * scale, high.y * scale);
+    }
+    auto* vectors = static_cast<uint4*>(to);
+    vectors[0] = {pairs[0], pairs[1], pairs[2], pairs[3]};
+    vectors[1] = {pairs[4], pairs[5], pairs[6], pairs[7]};
+  }
+  __device__ __forceinline__ void Put(typename Shared<__nv_bfloat16, kHeadDim>::Tile& tile) const {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      if (!kIsEven && RowOf(i) >= kTile) break;
+      Widen(k[i], KeyScale(scales[i]), &tile.k[RowOf(i)][ChannelOf(i)]);
+      Widen(v[i], ValueScale(scales[i]), &tile.v[RowOf(i)][ChannelOf(i)]);
+    }
+  }
+};
+
+// Stored: what the cache holds. Grid: [blocks of rows][heads][sequences].
+template <typename Stored, int kHeadDim>
 __global__ void __launch_bounds__(kThreads, 1) AttendPrefillKernel(const AttentionCall call) {
+  constexpr bool kIsF8 = std::is_same_v<Stored, E4m3>;
+  using T = std::conditional_t<kIsF8, __nv_bfloat16, Stored>;
   extern __shared__ __align__(16) uint8_t shared_bytes[];
   auto& shared = *reinterpret_cast<Shared<T, kHeadDim>*>(shared_bytes);
   AllowNext();
@@ -105,13 +169,25 @@ __global__ void __launch_bounds__(kThreads, 1) AttendPrefillKernel(const Attenti
   }
   __syncthreads();
 
+  std::conditional_t<kIsF8, F8Pieces<kHeadDim>, int> pieces;
   const auto start = [&](int32_t tile) {
     if (tile < num_tiles) {
       const uint8_t* rows =
           call.kv.base + page_ids[tile] * call.kv.page_bytes + kv_head * call.kv.kv_head_bytes;
-      LoadTile<T, kHeadDim>(shared.tiles[tile % kStages], rows, call.kv, num_tokens - tile * kTile);
+      const int32_t valid = num_tokens - tile * kTile;
+      if constexpr (kIsF8) {
+        pieces.Fetch(rows, call.kv, valid);
+      } else {
+        LoadTile<T, kHeadDim>(shared.tiles[tile % kStages], rows, call.kv, valid);
+      }
     }
     CommitCopies();
+  };
+  // Ends what start(tile) began, before the barrier that the tile's readers pass.
+  const auto finish = [&](int32_t tile) {
+    if constexpr (kIsF8) {
+      if (tile < num_tiles) pieces.Put(shared.tiles[tile % kStages]);
+    }
   };
   float out[kHeadDim / 8][4] = {};
   float row_max[2] = {-INFINITY, -INFINITY};
@@ -123,6 +199,7 @@ __global__ void __launch_bounds__(kThreads, 1) AttendPrefillKernel(const Attenti
   const int32_t warp_sees_none_from = seen_by_first + warp * 16 + 15;
 
   start(0);
+  finish(0);
   for (int32_t tile = 0; tile < num_tiles; ++tile) {
     start(tile + 1);
     WaitForCopies<1>();
@@ -192,6 +269,7 @@ __global__ void __launch_bounds__(kThreads, 1) AttendPrefillKernel(const Attenti
         }
       }
     }
+    finish(tile + 1);
     __syncthreads();
   }
   WaitForCopies<0>();
@@ -213,9 +291,10 @@ __global__ void __launch_bounds__(kThreads, 1) AttendPrefillKernel(const Attenti
   }
 }
 
-template <typename T, int kHeadDim>
+template <typename Stored, int kHeadDim>
 cudaError_t LaunchPrefill(const AttentionCall& call, int32_t max_q_len, cudaStream_t stream) {
-  const auto kernel = AttendPrefillKernel<T, kHeadDim>;
+  const auto kernel = AttendPrefillKernel<Stored, kHeadDim>;
+  using T = std::conditional_t<std::is_same_v<Stored, E4m3>, __nv_bfloat16, Stored>;
   constexpr size_t kBytes = sizeof(Shared<T, kHeadDim>);
   if (const cudaError_t error = cudaFuncSetAttribute(
           kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kBytes));
@@ -249,6 +328,7 @@ cudaError_t LaunchByHeadDim(const AttentionCall& call, int32_t max_q_len, cudaSt
 }  // namespace
 
 cudaError_t AttendPrefill(const AttentionCall& call, int32_t max_q_len, cudaStream_t stream) {
+  if (call.kv.type == CacheType::kF8e4m3) return LaunchByHeadDim<E4m3>(call, max_q_len, stream);
   if (kUseWgmma && HasPrefillWgmma(call.kv)) return AttendPrefillWgmma(call, max_q_len, stream);
   return call.kv.type == CacheType::kF16 ? LaunchByHeadDim<__half>(call, max_q_len, stream)
                                          : LaunchByHeadDim<__nv_bfloat16>(call, max_q_len, stream);

@@ -15,6 +15,7 @@
 #include "base/math.h"
 #include "cuda/cuda_status.h"
 #include "cuda/device_testing.h"
+#include "cuda/kv_f8_testing.h"
 
 namespace tidal {
 namespace {
@@ -36,7 +37,10 @@ struct Sequence {
   std::vector<std::vector<int32_t>> sets = {};  // positions
 };
 
-int32_t ElementBytes(CacheType type) { return type == CacheType::kF32 ? 4 : 2; }
+int32_t ElementBytes(CacheType type) {
+  if (type == CacheType::kF32) return 4;
+  return type == CacheType::kF8e4m3 ? 1 : 2;
+}
 
 void Store(CacheType type, float x, uint8_t* to) {
   if (type == CacheType::kF32) {
@@ -63,6 +67,8 @@ class World {
   World(const Shape& shape, const std::vector<Sequence>& sequences, uint32_t seed)
       : shape_(shape), sequences_(sequences), random_(seed) {
     row_bytes_ = shape.head_dim * ElementBytes(shape.type);
+    const int64_t scale_bytes = shape.type == CacheType::kF8e4m3 ? kTokenScaleBytes : 0;
+    part_bytes_ = kPageTokens * (int64_t{2} * row_bytes_ + scale_bytes);
     int32_t num_pages = 0;
     for (const Sequence& s : sequences)
       num_pages += static_cast<int32_t>(CeilDiv(s.kv_len, kPageTokens));
@@ -70,11 +76,10 @@ class World {
     std::vector<int32_t> ids(static_cast<size_t>(2 * num_pages));
     std::iota(ids.begin(), ids.end(), 0);
     std::shuffle(ids.begin(), ids.end(), random_);
-    const int64_t part_bytes = int64_t{2} * kPageTokens * row_bytes_;
-    kv_.resize(static_cast<size_t>(2 * num_pages * shape.num_kv_heads * part_bytes));
-    std::normal_distribution<float> normal;
-    for (size_t i = 0; i < kv_.size(); i += static_cast<size_t>(ElementBytes(shape.type)))
-      Store(shape.type, normal(random_), &kv_[i]);
+    kv_.resize(static_cast<size_t>(2 * num_pages * shape.num_kv_heads * part_bytes_));
+    for (int64_t part = 0; part < static_cast<int64_t>(kv_.size()); part += part_bytes_)
+      for (int32_t row = 0; row < 2 * kPageTokens; ++row)
+        FillRow(&kv_[static_cast<size_t>(part)], row);
     int32_t row = 0;
     int32_t next_page = 0;
     for (const Sequence& s : sequences) {
@@ -91,33 +96,52 @@ class World {
     }
     num_rows_ = row;
     q_.resize(static_cast<size_t>(row * shape.num_heads * shape.head_dim));
-    for (float& x : q_) x = normal(random_);
+    for (float& x : q_) x = normal_(random_);
   }
 
   // Fills what nobody may see with what is no number: the ends of last pages, and pages of no
   // sequence.
   void HideBehindNan() {
-    std::vector<bool> seen(kv_.size() / static_cast<size_t>(row_bytes_));
+    const auto num_parts = static_cast<int64_t>(kv_.size()) / part_bytes_;
+    std::vector<bool> seen(static_cast<size_t>(num_parts * kPageTokens));
     for (const Sequence& s : sequences_) {
       for (int32_t pos = 0; pos < s.kv_len; ++pos) {
-        for (int32_t kv_head = 0; kv_head < shape_.num_kv_heads; ++kv_head) {
-          for (const bool value : {false, true})
-            seen[static_cast<size_t>((RowAt(s, pos, kv_head, value) - kv_.data()) / row_bytes_)] =
-                true;
-        }
+        for (int32_t kv_head = 0; kv_head < shape_.num_kv_heads; ++kv_head)
+          seen[static_cast<size_t>(PartAt(s, pos, kv_head) * kPageTokens + pos % kPageTokens)] =
+              true;
       }
     }
-    for (size_t i = 0; i < kv_.size(); i += static_cast<size_t>(ElementBytes(shape_.type))) {
-      if (!seen[i / static_cast<size_t>(row_bytes_)]) Store(shape_.type, std::nanf(""), &kv_[i]);
+    for (int64_t part = 0; part < num_parts; ++part) {
+      for (int32_t token = 0; token < kPageTokens; ++token) {
+        if (!seen[static_cast<size_t>(part * kPageTokens + token)])
+          FillWithNan(&kv_[static_cast<size_t>(part * part_bytes_)], token);
+      }
     }
   }
 
-  const uint8_t* RowAt(const Sequence& s, int32_t pos, int32_t kv_head, bool value) const {
+  // The KV head's part of a token's page, counted from the first page's first.
+  int64_t PartAt(const Sequence& s, int32_t pos, int32_t kv_head) const {
     const size_t index = static_cast<size_t>(&s - sequences_.data());
     const int32_t page =
         page_ids_[static_cast<size_t>(steps_[index].page_begin + pos / kPageTokens)];
-    const int64_t part = (int64_t{page} * shape_.num_kv_heads + kv_head) * 2 * kPageTokens;
-    return kv_.data() + (part + (value ? kPageTokens : 0) + pos % kPageTokens) * row_bytes_;
+    return int64_t{page} * shape_.num_kv_heads + kv_head;
+  }
+
+  // K or V of a token, as stored.
+  std::vector<double> RowAt(const Sequence& s, int32_t pos, int32_t kv_head, bool value) const {
+    const uint8_t* part = kv_.data() + PartAt(s, pos, kv_head) * part_bytes_;
+    const uint8_t* row = part + ((value ? kPageTokens : 0) + pos % kPageTokens) * row_bytes_;
+    std::vector<double> out;
+    if (shape_.type == CacheType::kF8e4m3) {
+      uint16_t scale = 0;
+      std::memcpy(&scale, part + ScaleOffset(pos % kPageTokens, value), sizeof(scale));
+      for (int32_t d = 0; d < shape_.head_dim; ++d)
+        out.push_back(E4m3Value(row[d]) * static_cast<double>(Bf16ToF32(scale)));
+      return out;
+    }
+    for (int32_t d = 0; d < shape_.head_dim; ++d)
+      out.push_back(Load(shape_.type, row + d * ElementBytes(shape_.type)));
+    return out;
   }
 
   // Of row i of sequence s and a head, over these positions.
@@ -129,10 +153,10 @@ class World {
                                              shape_.head_dim)];
     std::vector<double> scores;
     for (const int32_t pos : positions) {
-      const uint8_t* k = RowAt(sequence, pos, kv_head, false);
+      const std::vector<double> k = RowAt(sequence, pos, kv_head, false);
       double score = 0;
       for (int32_t d = 0; d < shape_.head_dim; ++d)
-        score += static_cast<double>(q[d]) * Load(shape_.type, k + d * ElementBytes(shape_.type));
+        score += static_cast<double>(q[d]) * k[static_cast<size_t>(d)];
       scores.push_back(score / std::sqrt(shape_.head_dim));
     }
     const double max = *std::max_element(scores.begin(), scores.end());
@@ -141,10 +165,8 @@ class World {
     for (size_t t = 0; t < positions.size(); ++t) {
       const double weight = std::exp(scores[t] - max);
       sum += weight;
-      const uint8_t* v = RowAt(sequence, positions[t], kv_head, true);
-      for (int32_t d = 0; d < shape_.head_dim; ++d)
-        out[static_cast<size_t>(d)] +=
-            weight * Load(shape_.type, v + d * ElementBytes(shape_.type));
+      const std::vector<double> v = RowAt(sequence, positions[t], kv_head, true);
+      for (size_t d = 0; d < v.size(); ++d) out[d] += weight * v[d];
     }
     for (double& x : out) x /= sum;
     return out;
@@ -183,9 +205,10 @@ class World {
     AttentionCall call;
     call.step = {steps.data(), page_ids.data(), flags.data(), num_sequences};
     call.kv = {.base = kv.data(),
-               .page_bytes = int64_t{2} * kPageTokens * row_bytes_ * shape_.num_kv_heads,
-               .kv_head_bytes = int64_t{2} * kPageTokens * row_bytes_,
+               .page_bytes = part_bytes_ * shape_.num_kv_heads,
+               .kv_head_bytes = part_bytes_,
                .v_offset = int64_t{kPageTokens} * row_bytes_,
+               .scales_offset = int64_t{2} * kPageTokens * row_bytes_,
                .row_bytes = row_bytes_,
                .head_dim = shape_.head_dim,
                .num_kv_heads = shape_.num_kv_heads,
@@ -223,6 +246,45 @@ class World {
   }
 
  private:
+  // Of K's or V's scale in a part.
+  int32_t ScaleOffset(int32_t token, bool value) const {
+    return 2 * kPageTokens * row_bytes_ + token * kTokenScaleBytes + (value ? 2 : 0);
+  }
+  // Row 0 .. 127 of a KV head's part of a page: K, then V. Rows of f8e4m3 have sizes of their own,
+  // for their scales to differ, and some are zeros.
+  void FillRow(uint8_t* part, int32_t row) {
+    uint8_t* to = part + row * row_bytes_;
+    if (shape_.type != CacheType::kF8e4m3) {
+      for (int32_t d = 0; d < shape_.head_dim; ++d)
+        Store(shape_.type, normal_(random_), to + d * ElementBytes(shape_.type));
+      return;
+    }
+    const bool is_value = row >= kPageTokens;
+    const uint32_t size = random_() % (is_value ? 12 : 4);
+    const float factor = random_() % 16 == 0 ? 0.0F : std::ldexp(1.0F, -static_cast<int>(size));
+    std::vector<float> values(static_cast<size_t>(shape_.head_dim));
+    for (float& x : values) x = normal_(random_) * factor;
+    const F8Row quantised = QuantisedRow(values);
+    std::copy(quantised.codes.begin(), quantised.codes.end(), to);
+    const uint16_t scale = F32ToBf16(static_cast<float>(quantised.scale));
+    std::memcpy(part + ScaleOffset(row % kPageTokens, is_value), &scale, sizeof(scale));
+  }
+
+  // K and V of a token, and their scales.
+  void FillWithNan(uint8_t* part, int32_t token) {
+    for (const bool value : {false, true}) {
+      uint8_t* row = part + ((value ? kPageTokens : 0) + token) * row_bytes_;
+      if (shape_.type == CacheType::kF8e4m3) {
+        std::memset(row, 0x7f, static_cast<size_t>(row_bytes_));
+        const uint16_t scale = F32ToBf16(std::nanf(""));
+        std::memcpy(part + ScaleOffset(token, value), &scale, sizeof(scale));
+        continue;
+      }
+      for (int32_t d = 0; d < shape_.head_dim; ++d)
+        Store(shape_.type, std::nanf(""), row + d * ElementBytes(shape_.type));
+    }
+  }
+
   DeviceSets UploadSets(const Sequence& s, std::vector<DeviceArray<int32_t>>* memory) const {
     if (s.sets.empty()) return {};
     const auto index = static_cast<size_t>(&s - sequences_.data());
@@ -250,14 +312,19 @@ class World {
     // 16-bit kernels round the probabilities (and, for many rows, the queries) to the cache's type:
     // half a unit in its last place of values whose weighted mean is of the order of 1. Scores of
     // normal variables have a standard deviation of 1, and a query's rounding changes them by that
-    // unit again. Float32 adds up to 10^3 products of order 1.
-    const double unit = shape_.type == CacheType::kF16    ? std::ldexp(1.0, -11)
-                        : shape_.type == CacheType::kBF16 ? std::ldexp(1.0, -8)
-                                                          : std::ldexp(1.0, -24);
-    const double tolerance = kernel == "float" ? 1e-5 : 6 * unit;
+    // unit again. Float32 adds up to 10^3 products of order 1. f8e4m3 is exact in f16 and bf16: few
+    // rows are multiplied as f16, many as bf16.
+    const auto tolerance_of = [&](const Sequence& sequence) {
+      const int32_t ratio = shape_.num_heads / shape_.num_kv_heads;
+      const bool few = sequence.q_len * ratio <= kMaxDecodeAttentionRows;
+      const bool is_half =
+          shape_.type == CacheType::kF16 || (shape_.type == CacheType::kF8e4m3 && few);
+      return kernel == "float" ? 1e-5 : 6 * std::ldexp(1.0, is_half ? -11 : -8);
+    };
     double worst = 0;
     for (size_t s = 0; s < sequences_.size(); ++s) {
       const Sequence& sequence = sequences_[s];
+      const double tolerance = tolerance_of(sequence);
       for (int32_t i = 0; i < sequence.q_len; ++i) {
         for (int32_t head = 0; head < shape_.num_heads; ++head) {
           const float* out = &got[static_cast<size_t>(
@@ -292,7 +359,9 @@ class World {
   const Shape shape_;
   const std::vector<Sequence> sequences_;
   std::mt19937 random_;
+  std::normal_distribution<float> normal_;
   int32_t row_bytes_ = 0;
+  int64_t part_bytes_ = 0;  // of a KV head in a page
   int32_t num_rows_ = 0;
   std::vector<uint8_t> kv_;
   std::vector<DeviceSequence> steps_;
@@ -311,7 +380,8 @@ std::vector<int32_t> RandomSet(int32_t size, int32_t kv_len, std::mt19937* rando
 
 class CudaAttentionTest : public CudaTest {};
 
-constexpr CacheType kTypes[] = {CacheType::kF32, CacheType::kF16, CacheType::kBF16};
+constexpr CacheType kTypes[] = {CacheType::kF32, CacheType::kF16, CacheType::kBF16,
+                                CacheType::kF8e4m3};
 
 TEST_F(CudaAttentionTest, EverythingForEveryShape) {
   const std::vector<Sequence> batch = {{.kv_len = 1},
@@ -361,11 +431,12 @@ TEST_F(CudaAttentionTest, PrefillOverManyTiles) {
 }
 
 TEST_F(CudaAttentionTest, EveryContextUpToSomePages) {
-  for (int32_t kv_len = 1; kv_len <= 200; ++kv_len) {
-    SCOPED_TRACE(kv_len);
-    World({.type = CacheType::kF16}, {{.kv_len = kv_len}}, static_cast<uint32_t>(kv_len))
-        .Check("tensor");
-    if (HasFatalFailure()) return;
+  for (const CacheType type : {CacheType::kF16, CacheType::kF8e4m3}) {
+    for (int32_t kv_len = 1; kv_len <= 200; ++kv_len) {
+      SCOPED_TRACE(kv_len);
+      World({.type = type}, {{.kv_len = kv_len}}, static_cast<uint32_t>(kv_len)).Check("tensor");
+      if (HasFatalFailure()) return;
+    }
   }
 }
 
@@ -401,7 +472,7 @@ TEST_F(CudaAttentionTest, SetsOfEveryScope) {
 }
 
 TEST_F(CudaAttentionTest, LongContextInParts) {
-  for (const CacheType type : {CacheType::kF16, CacheType::kBF16}) {
+  for (const CacheType type : {CacheType::kF16, CacheType::kBF16, CacheType::kF8e4m3}) {
     World({8, 2, 128, type}, {{.kv_len = 9001}, {.kv_len = 4096, .q_len = 4}}, 5).Check("tensor");
   }
 }

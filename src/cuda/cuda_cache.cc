@@ -74,11 +74,16 @@ PageFormat CudaCache::page_format() const {
 
 // Zeros for the tokens of every head behind the first num_tokens.
 void CudaCache::ClearTail(int32_t num_tokens, std::span<std::byte> kv) const {
-  const int64_t half_bytes = kPageSize * int64_t{kv_.row_bytes};
-  const int64_t kept_bytes = num_tokens * int64_t{kv_.row_bytes};
+  const auto clear = [&](int64_t begin, int64_t bytes_per_token) {
+    std::memset(kv.data() + begin + num_tokens * bytes_per_token, 0,
+                static_cast<size_t>((kPageSize - num_tokens) * bytes_per_token));
+  };
   const auto size = static_cast<int64_t>(kv.size());
-  for (int64_t half = 0; half < size; half += half_bytes)
-    std::memset(kv.data() + half + kept_bytes, 0, static_cast<size_t>(half_bytes - kept_bytes));
+  for (int64_t part = 0; part < size; part += kv_.kv_head_bytes) {
+    clear(part, kv_.row_bytes);
+    clear(part + kv_.v_offset, kv_.row_bytes);
+    clear(part + kv_.scales_offset, token_scale_bytes());
+  }
 }
 
 Status CudaCache::ReadPage(PageId page, int32_t num_tokens, std::span<std::byte> kv,

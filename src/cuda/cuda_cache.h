@@ -33,9 +33,13 @@ class CudaCache {
   int64_t index_bytes() const { return index_memory_.bytes(); }
   int64_t kv_page_bytes() const { return num_layers() * kv_.page_bytes; }  // of all layers
   int64_t index_page_bytes() const { return num_index_layers() * index_layer_page_bytes_; }
-  // Of K and V of a token in one layer.
-  int64_t token_bytes() const { return kv_.num_kv_heads * int64_t{2} * kv_.row_bytes; }
-  int64_t key_bytes() const { return kv_.num_kv_heads * int64_t{kv_.row_bytes}; }
+  // Of K and V of a token in one layer, and of K alone; scales are read together.
+  int64_t token_bytes() const {
+    return kv_.num_kv_heads * (int64_t{2} * kv_.row_bytes + token_scale_bytes());
+  }
+  int64_t key_bytes() const {
+    return kv_.num_kv_heads * (int64_t{kv_.row_bytes} + token_scale_bytes());
+  }
 
   // As the Executor's functions of these names. They wait for the stream.
   PageFormat page_format() const;
@@ -45,6 +49,10 @@ class CudaCache {
                    std::span<const std::byte> index, cudaStream_t stream) const;
 
  private:
+  // Of a KV head.
+  int64_t token_scale_bytes() const {
+    return kv_.type == CacheType::kF8e4m3 ? kTokenScaleBytes : 0;
+  }
   int64_t num_layers() const { return static_cast<int64_t>(indexes_.size()); }
   int64_t num_index_layers() const { return static_cast<int64_t>(index_layers_.size()); }
   std::byte* PageAt(int64_t layer, PageId page) const;

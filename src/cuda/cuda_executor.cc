@@ -179,7 +179,8 @@ Status CudaExecutor::Allocate(const Model& model, const std::function<void(doubl
   TIDAL_ASSIGN_OR_RETURN(act_, CudaActivations::Create(config_, max_rows));
   TIDAL_RETURN_IF_ERROR(UploadFrequencies());
   TIDAL_ASSIGN_OR_RETURN(cache_, CudaCache::Create(config_, options_));
-  const int32_t max_splits = AttentionSplits(num_sms_, config_.head_dim, config_.num_kv_heads, 1);
+  const int32_t max_splits =
+      AttentionSplits(num_sms_, config_.head_dim, options_.cache_type, config_.num_kv_heads, 1);
   // Parts of all items together: as many as the device runs at a time, or one an item.
   const int64_t items = int64_t{options_.max_sequences} * config_.num_heads;
   const int64_t parts = std::max<int64_t>(items, int64_t{max_splits} * config_.num_heads * 2);
@@ -388,7 +389,8 @@ void CudaExecutor::EnqueueAttention(int32_t layer, AttendTo what) {
     return;
   }
   const int32_t heads = call.per_head ? config_.num_heads : config_.num_kv_heads;
-  call.num_splits = AttentionSplits(num_sms_, config_.head_dim, heads, call.step.num_sequences);
+  call.num_splits = AttentionSplits(num_sms_, config_.head_dim, options_.cache_type, heads,
+                                    call.step.num_sequences);
   if (over_sets || tables_.has_decode()) status_.Note(AttendDecode(call, stream_), "attention");
   if (!over_sets && tables_.has_prefill())
     status_.Note(AttendPrefill(call, tables_.max_q_len(), stream_), "attention of a prefill");

@@ -20,7 +20,7 @@ namespace tidal {
 struct CudaExecutorOptions {
   int32_t device = 0;  // in the driver's order
   Precision precision = Precision::kFast;
-  CacheType cache_type = CacheType::kF16;  // of keys and values: kF32, kF16 or kBF16
+  CacheType cache_type = CacheType::kF16;  // of keys and values: not kQ8_0
   int32_t max_batch_tokens = 512;          // rows of a step
   int32_t max_sequences = 1;               // sequences of a step
   int32_t max_context = 0;                 // tokens of a sequence; 0: as many as the pool holds

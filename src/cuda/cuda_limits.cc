@@ -21,7 +21,10 @@ constexpr int32_t kMaxHeadDim = 256;
 constexpr int64_t kMemoryReserveBytes = int64_t{1} << 30;
 constexpr auto kFloat = static_cast<int64_t>(sizeof(float));
 
-int64_t ElementBytes(CacheType type) { return type == CacheType::kF32 ? 4 : 2; }
+int64_t ElementBytes(CacheType type) {
+  if (type == CacheType::kF32) return 4;
+  return type == CacheType::kF8e4m3 ? 1 : 2;
+}
 
 int64_t WeightBytes(const Model& model) {
   int64_t bytes = 0;
@@ -38,7 +41,9 @@ DeviceKv KvShape(const ModelConfig& config, CacheType type) {
   DeviceKv kv;
   kv.row_bytes = static_cast<int32_t>(config.head_dim * ElementBytes(type));
   kv.v_offset = kPageSize * int64_t{kv.row_bytes};
-  kv.kv_head_bytes = 2 * kv.v_offset;
+  kv.scales_offset = 2 * kv.v_offset;
+  kv.kv_head_bytes =
+      kv.scales_offset + (type == CacheType::kF8e4m3 ? kPageSize * int64_t{kTokenScaleBytes} : 0);
   kv.page_bytes = config.num_kv_heads * kv.kv_head_bytes;
   kv.head_dim = config.head_dim;
   kv.num_kv_heads = config.num_kv_heads;
@@ -68,7 +73,8 @@ Status CheckCudaDevice(const Model& model, const CudaExecutorOptions& options) {
                        device.name, device.compute_capability, kMinComputeCapability);
   }
   if (options.cache_type == CacheType::kQ8_0) {
-    return Unsupported("a q8_0 KV cache is for the CPU; with --device cuda use f16, bf16 or f32");
+    return Unsupported(
+        "a q8_0 KV cache is for the CPU; with --device cuda use f16, bf16, f32 or f8e4m3");
   }
   const int32_t head_dim = model.config().head_dim;
   if (head_dim % 16 != 0 || head_dim > kMaxHeadDim) {

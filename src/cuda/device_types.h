@@ -33,13 +33,17 @@ struct DeviceStep {
 
 // One layer's keys and values. Page p, KV head h, token t of the page (64 tokens): K row at
 //   base + p * page_bytes + h * kv_head_bytes + t * row_bytes
-// and V row v_offset further; rows of head_dim elements of `type` (f32, f16 or bf16), 16-byte
-// aligned.
+// and V row v_offset further; rows of head_dim elements of `type` (f32, f16, bf16 or f8e4m3),
+// 16-byte aligned. With f8e4m3 the token's scales, which its rows are to be multiplied by, are at
+//   base + p * page_bytes + h * kv_head_bytes + scales_offset + t * kTokenScaleBytes
+// K's and V's, bf16 (kv_f8.cuh).
+inline constexpr int32_t kTokenScaleBytes = 4;
 struct DeviceKv {
   uint8_t* base = nullptr;
   int64_t page_bytes = 0;
   int64_t kv_head_bytes = 0;
   int64_t v_offset = 0;
+  int64_t scales_offset = 0;
   int32_t row_bytes = 0;
   int32_t head_dim = 0;
   int32_t num_kv_heads = 0;

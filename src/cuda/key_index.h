@@ -27,7 +27,7 @@ struct DeviceSeal {
 };
 
 // Enqueues the sealing of `seals` (device memory): for each of these pages and each KV head, the
-// index from its keys as stored. Keys of 32 or 16 bits; head_dim at most 256. Errors are those of
+// index from its keys as stored. head_dim at most 256. Errors are those of
 // the launch. A kernel that fills a page itself can seal it: seal_page.cuh.
 cudaError_t SealPages(const DeviceKv& kv, const DeviceIndex& index, const DeviceSeal* seals,
                       int32_t num_seals, cudaStream_t stream);

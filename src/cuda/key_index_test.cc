@@ -31,7 +31,8 @@ TEST(CudaKeyIndexTest, CodesHaveAPlaceOfTheirOwn) {
 
 TEST(CudaKeyIndexTest, SealsAsDefined) {
   if (!HasCudaDevice()) GTEST_SKIP() << "NOT TESTED: there is no CUDA device here";
-  for (const CacheType type : {CacheType::kF32, CacheType::kF16, CacheType::kBF16}) {
+  for (const CacheType type :
+       {CacheType::kF32, CacheType::kF16, CacheType::kBF16, CacheType::kF8e4m3}) {
     for (const int32_t head_dim : {64, 80, 96, 128, 256}) {
       for (const int32_t bits : {4, 2}) {
         SCOPED_TRACE(std::string(NameOf(type)) + " head_dim " + std::to_string(head_dim) +

@@ -1,6 +1,8 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <type_traits>
 
+#include "cuda/kv_f8.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/mma.cuh"
 #include "cuda/rows.h"
@@ -52,6 +54,20 @@ __device__ void NormAndRotate(const AppendCall& call, const float* norm, const f
   __syncwarp();
 }
 
+// Stores K or V of a slot and KV head at `row`; all lanes of a warp.
+template <typename T, bool kIsValue>
+__device__ __forceinline__ void StoreRow(const DeviceKv& kv, int32_t slot, int32_t kv_head,
+                                         const float* from, uint8_t* row) {
+  if constexpr (std::is_same_v<T, E4m3>) {
+    uint8_t* part = kv.base + (slot / kPageTokens) * kv.page_bytes + kv_head * kv.kv_head_bytes;
+    uint8_t* scales = part + kv.scales_offset + slot % kPageTokens * int64_t{kTokenScaleBytes};
+    StoreF8Row(from, kv.head_dim, row, reinterpret_cast<uint16_t*>(scales) + (kIsValue ? 1 : 0));
+  } else {
+    for (auto d = static_cast<int32_t>(threadIdx.x % 32); d < kv.head_dim; d += 32)
+      reinterpret_cast<T*>(row)[d] = FromFloat<T>(from[d]);
+  }
+}
+
 // Grid: [KV heads][rows]. A warp takes a head at a time: K first, then V, then the queries of the
 // KV head.
 template <typename T>
@@ -75,8 +91,7 @@ __global__ void __launch_bounds__(kThreads) RotateAndAppendKernel(const AppendCa
   float* head = heads[warp];
   for (int item = warp; item < gqa_ratio + 2; item += kWarps) {
     if (item == 1) {
-      T* v = reinterpret_cast<T*>(place + call.kv.v_offset);
-      for (int d = lane; d < head_dim; d += 32) v[d] = FromFloat<T>(call.v[kv_row + d]);
+      StoreRow<T, true>(call.kv, slot, kv_head, call.v + kv_row, place + call.kv.v_offset);
       continue;
     }
     const bool is_key = item == 0;
@@ -86,13 +101,10 @@ __global__ void __launch_bounds__(kThreads) RotateAndAppendKernel(const AppendCa
     for (int d = lane; d < head_dim; d += 32) head[d] = from[d];
     __syncwarp();
     NormAndRotate(call, is_key ? call.k_norm : call.q_norm, cos_sin, head);
-    T* k = reinterpret_cast<T*>(place);
-    for (int d = lane; d < head_dim; d += 32) {
-      if (is_key) {
-        k[d] = FromFloat<T>(head[d]);
-      } else {
-        q[d] = head[d];
-      }
+    if (is_key) {
+      StoreRow<T, false>(call.kv, slot, kv_head, head, place);
+    } else {
+      for (int d = lane; d < head_dim; d += 32) q[d] = head[d];
     }
     __syncwarp();
   }
@@ -141,6 +153,8 @@ cudaError_t RotateAndAppend(const AppendCall& call, cudaStream_t stream) {
       return LaunchAppend<__half>(call, grid, stream);
     case CacheType::kBF16:
       return LaunchAppend<__nv_bfloat16>(call, grid, stream);
+    case CacheType::kF8e4m3:
+      return LaunchAppend<E4m3>(call, grid, stream);
     default:
       return cudaErrorInvalidValue;
   }

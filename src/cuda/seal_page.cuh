@@ -12,27 +12,43 @@
 
 #include "cuda/device_types.h"
 #include "cuda/key_index.cuh"
+#include "cuda/kv_f8.cuh"
 
 namespace tidal {
 
 inline constexpr int32_t kMaxSealHeadDim = 256;
-
-// A stored key's channel as float32.
-template <typename T>
-__device__ __forceinline__ float StoredKey(const uint8_t* row, int32_t channel) {
-  return static_cast<float>(reinterpret_cast<const T*>(row)[channel]);
-}
-__device__ __forceinline__ float StoredKey(const uint8_t* row, int32_t channel, CacheType type) {
-  if (type == CacheType::kF32) return StoredKey<float>(row, channel);
-  if (type == CacheType::kF16) return StoredKey<__half>(row, channel);
-  return StoredKey<__nv_bfloat16>(row, channel);
-}
 
 // Keys of one page and KV head.
 __device__ __forceinline__ const uint8_t* KeyRows(const DeviceKv& kv, int32_t page_id,
                                                   int32_t kv_head) {
   return kv.base + page_id * kv.page_bytes + kv_head * kv.kv_head_bytes;
 }
+
+// The same, to be read a number at a time.
+struct PageKeys {
+  const uint8_t* rows;
+  int64_t stride;          // of rows
+  const uint32_t* scales;  // of f8e4m3, else not read
+  CacheType type;
+
+  __device__ __forceinline__ PageKeys(const DeviceKv& kv, int32_t page_id, int32_t kv_head)
+      : rows(KeyRows(kv, page_id, kv_head)),
+        stride(kv.row_bytes),
+        scales(ScalesAt(kv, rows, 0)),
+        type(kv.type) {}
+
+  template <typename T>
+  __device__ __forceinline__ T As(int32_t token, int32_t channel) const {
+    return reinterpret_cast<const T*>(rows + token * stride)[channel];
+  }
+  // As stored, in float32.
+  __device__ __forceinline__ float At(int32_t token, int32_t channel) const {
+    if (type == CacheType::kF32) return As<float>(token, channel);
+    if (type == CacheType::kF16) return static_cast<float>(As<__half>(token, channel));
+    if (type == CacheType::kBF16) return static_cast<float>(As<__nv_bfloat16>(token, channel));
+    return ToFloat(As<E4m3>(token, channel)) * KeyScale(scales[token]);
+  }
+};
 
 // Keys of a page and KV head in shared memory: reading them a channel at a time from the device's
 // memory waits for it again and again. Rows are apart by 16 bytes more than they have, for the
@@ -63,20 +79,19 @@ __device__ inline void SealPageOfHead(const DeviceKv& kv, uint8_t* index_base, i
   const int32_t head_dim = kv.head_dim;
   const auto top = static_cast<float>((1 << bits) - 1);
   __shared__ __align__(16) uint8_t staged[kIndexPageTokens * kStagedRowStride];
-  const uint8_t* keys = KeyRows(kv, page_id, kv_head);
-  int64_t stride = kv.row_bytes;
+  PageKeys keys(kv, page_id, kv_head);
   if (kv.row_bytes <= kStagedRowBytes) {
-    StageKeys(keys, static_cast<int32_t>(kv.row_bytes), staged);
-    keys = staged;
-    stride = kStagedRowStride;
+    StageKeys(keys.rows, static_cast<int32_t>(kv.row_bytes), staged);
+    keys.rows = staged;
+    keys.stride = kStagedRowStride;
   }
   const IndexPart part = IndexPartAt(index_base, page_bytes, page_id, kv_head, head_dim, bits);
   for (int32_t d = threadIdx.x; d < head_dim; d += blockDim.x) {
-    float low = StoredKey(keys, d, kv.type);
+    float low = keys.At(0, d);
     float high = low;
 #pragma unroll 8
     for (int32_t t = 1; t < kIndexPageTokens; ++t) {
-      const float key = StoredKey(keys + t * stride, d, kv.type);
+      const float key = keys.At(t, d);
       low = fminf(low, key);
       high = fmaxf(high, key);
     }
@@ -97,7 +112,7 @@ __device__ inline void SealPageOfHead(const DeviceKv& kv, uint8_t* index_base, i
     for (int32_t i = 0; i < 8 * products_per_word; ++i) {
       const int32_t token = first_token + i / 4;
       const int32_t channel = first_channel + i % 4;
-      const float key = StoredKey(keys + token * stride, channel, kv.type);
+      const float key = keys.At(token, channel);
       const float step = steps[channel];
       const float code = step > 0 ? rintf(__fdiv_rn(key - minima[channel], step)) : 0.0f;
       const auto clamped = static_cast<uint32_t>(fminf(fmaxf(code, 0.0f), top));

@@ -24,13 +24,13 @@ struct Extent {
   float squares[kLaneChannels];
 };
 
-__device__ __forceinline__ void AddKey(const DeviceKv& kv, const uint8_t* row, bool is_first,
-                                       Extent* extent) {
+__device__ __forceinline__ void AddKey(const PageKeys& keys, int32_t head_dim, int32_t token,
+                                       bool is_first, Extent* extent) {
 #pragma unroll
   for (int32_t i = 0; i < kLaneChannels; ++i) {
     const int32_t channel = 32 * i + static_cast<int32_t>(threadIdx.x % 32);
-    if (channel >= kv.head_dim) continue;
-    const float key = StoredKey(row, channel, kv.type);
+    if (channel >= head_dim) continue;
+    const float key = keys.At(token, channel);
     if (is_first) {
       extent->first[i] = key;
       extent->low[i] = extent->high[i] = extent->sum[i] = extent->squares[i] = 0;
@@ -74,9 +74,8 @@ __device__ void BoundUnit(const ChoiceLaunch& c, int32_t sequence, int32_t kv_he
   Extent extent;
   for (int32_t pos = begin; pos < end; ++pos) {
     const int32_t page_id = c.step.page_ids[where.page_begin + pos / kTokensPerPage];
-    const uint8_t* row =
-        KeyRows(c.kv, page_id, kv_head) + int64_t{pos % kTokensPerPage} * c.kv.row_bytes;
-    AddKey(c.kv, row, pos == begin, &extent);
+    AddKey(PageKeys(c.kv, page_id, kv_head), c.kv.head_dim, pos % kTokensPerPage, pos == begin,
+           &extent);
   }
   const float* q = QueryOf(c, sequence);
   for (int32_t i = 0; i < c.gqa_ratio; ++i) {

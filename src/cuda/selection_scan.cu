@@ -362,6 +362,7 @@ ScanFunction KernelFor(const DeviceKv& kv, Precision precision) {
   if (precision == Precision::kF32) return ScanKernel<ExactScorer>;
   if (kv.type == CacheType::kF16) return FastKernel<HalfKeys>(kv.head_dim);
   if (kv.type == CacheType::kBF16) return FastKernel<BFloatKeys>(kv.head_dim);
+  if (kv.type == CacheType::kF8e4m3) return FastKernel<E4m3Keys>(kv.head_dim);
   return ScanKernel<ExactScorer>;
 }
 

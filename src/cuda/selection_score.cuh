@@ -5,8 +5,10 @@
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <type_traits>
 
 #include "cuda/key_index.cuh"
+#include "cuda/kv_f8.cuh"
 #include "cuda/seal_page.cuh"
 #include "cuda/selection_device.cuh"
 
@@ -68,6 +70,11 @@ struct BFloatKeys {
         : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
   }
+};
+
+// As halves, exactly; scores are multiplied by the keys' scales.
+struct E4m3Keys : HalfKeys {
+  using Stored = E4m3;
 };
 
 // The four products' sums: product m's registers are tokens 2 * m (0, 1) and 2 * m + 1 (2, 3), each
@@ -255,8 +262,10 @@ struct FastScorer {
     constexpr int kPair = kSlices % 2 == 0 ? 2 : 1;
     const int lane = static_cast<int>(threadIdx.x % 32);
     const DeviceKv& kv = job.c->kv;
-    const uint8_t* rows =
-        KeyRows(kv, job.page_id, job.kv_head) + int64_t{lane / 4 * 8} * kv.row_bytes + lane % 4 * 8;
+    constexpr bool kHasScales = std::is_same_v<typename Keys::Stored, E4m3>;
+    constexpr int kLaneBytes = 4 * sizeof(typename Keys::Stored);  // four channels
+    const uint8_t* part = KeyRows(kv, job.page_id, job.kv_head);
+    const uint8_t* rows = part + int64_t{lane / 4 * 8} * kv.row_bytes + lane % 4 * kLaneBytes;
     const auto* q = static_cast<const uint4*>(job.q) + kSlices * 32 + lane;
     float sums[4][4] = {};
 #pragma unroll
@@ -266,8 +275,12 @@ struct FastScorer {
       for (int s = 0; s < kPair; ++s) {
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
-          keys[s][i] = __ldcs(reinterpret_cast<const uint2*>(rows + i * kv.row_bytes +
-                                                             (first + s) * kSliceChannels * 2));
+          const uint8_t* at = rows + i * kv.row_bytes + (first + s) * 4 * kLaneBytes;
+          if constexpr (kHasScales) {
+            keys[s][i] = HalvesOfFour(__ldcs(reinterpret_cast<const uint32_t*>(at)));
+          } else {
+            keys[s][i] = __ldcs(reinterpret_cast<const uint2*>(at));
+          }
         }
       }
 #pragma unroll
@@ -283,6 +296,15 @@ struct FastScorer {
       }
     }
     Unfold(sums, scores);
+    if constexpr (kHasScales) {
+      const uint32_t* scales = ScalesAt(kv, part, lane / 4 * 8);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        const float scale = KeyScale(__ldcs(scales + i));
+        scores->of[0][i] *= scale;
+        scores->of[1][i] *= scale;
+      }
+    }
   }
 
   static __device__ __forceinline__ void Score(const PageJob& job, PageScores* scores) {
@@ -312,11 +334,10 @@ struct ExactScorer {
     }
   }
 
-  static __device__ __forceinline__ float KeyOf(const PageJob& job, const uint8_t* keys,
+  static __device__ __forceinline__ float KeyOf(const PageJob& job, const PageKeys& keys,
                                                 const IndexPart& part, int32_t token,
                                                 int32_t channel) {
-    const DeviceKv& kv = job.c->kv;
-    if (!job.uses_index) return StoredKey(keys + int64_t{token} * kv.row_bytes, channel, kv.type);
+    if (!job.uses_index) return keys.At(token, channel);
     const int32_t bits = job.c->index.bits;
     const IndexPlace place = PlaceOfCode(token, channel, bits);
     const auto code = static_cast<float>(part.codes[place.word] >> place.bit & ((1u << bits) - 1));
@@ -327,7 +348,7 @@ struct ExactScorer {
     const DeviceKv& kv = job.c->kv;
     const DeviceIndex& index = job.c->index;
     const int lane = static_cast<int>(threadIdx.x % 32);
-    const uint8_t* keys = KeyRows(kv, job.page_id, job.kv_head);
+    const PageKeys keys(kv, job.page_id, job.kv_head);
     const IndexPart part = job.uses_index ? IndexPartAt(index.base, index.page_bytes, job.page_id,
                                                         job.kv_head, kv.head_dim, index.bits)
                                           : IndexPart();

@@ -181,7 +181,8 @@ TEST_F(CudaSelectionTest, EveryShapeTypeAndScorer) {
   constexpr int32_t kRatios[] = {1, 2, 4, 5, 7, 8, 10};
   int32_t which = 0;
   for (const int32_t head_dim : {64, 80, 96, 128, 256}) {
-    for (const CacheType type : {CacheType::kF16, CacheType::kBF16, CacheType::kF32}) {
+    for (const CacheType type :
+         {CacheType::kF16, CacheType::kBF16, CacheType::kF32, CacheType::kF8e4m3}) {
       for (const int32_t bits : {0, 2, 4}) {
         for (const Precision precision : {Precision::kFast, Precision::kF32}) {
           const BedShape shape = {.num_kv_heads = 2,

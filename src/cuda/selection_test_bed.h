@@ -17,6 +17,7 @@
 #include "base/float16.h"
 #include "cuda/device_buffer.h"
 #include "cuda/key_index.h"
+#include "cuda/kv_f8_testing.h"
 #include "cuda/selection.h"
 #include "cuda/selection_reference.h"
 
@@ -51,19 +52,40 @@ struct BedShape {
   int32_t num_heads() const { return num_kv_heads * gqa_ratio; }
 };
 
-inline int32_t BytesOf(CacheType type) { return type == CacheType::kF32 ? 4 : 2; }
-
-// What a cache gives back of a value.
-inline float Stored(CacheType type, float value) {
-  if (type == CacheType::kF16) return F16ToF32(F32ToF16(value));
-  return type == CacheType::kBF16 ? Bf16ToF32(F32ToBf16(value)) : value;
+inline int32_t BytesOf(CacheType type) {
+  if (type == CacheType::kF32) return 4;
+  return type == CacheType::kF8e4m3 ? 1 : 2;
 }
-inline void Store(CacheType type, float value, uint8_t* to) {
-  const uint16_t half = type == CacheType::kF16 ? F32ToF16(value) : F32ToBf16(value);
-  if (type == CacheType::kF32)
-    std::memcpy(to, &value, 4);
-  else
-    std::memcpy(to, &half, 2);
+
+// What a cache gives back of a row.
+inline std::vector<float> Stored(CacheType type, std::vector<float> row) {
+  if (type == CacheType::kF8e4m3) {
+    const F8Row quantised = QuantisedRow(row);
+    for (size_t d = 0; d < row.size(); ++d)
+      row[d] = static_cast<float>(quantised.At(static_cast<int32_t>(d)));
+    return row;
+  }
+  for (float& x : row) {
+    if (type == CacheType::kF16) x = F16ToF32(F32ToF16(x));
+    if (type == CacheType::kBF16) x = Bf16ToF32(F32ToBf16(x));
+  }
+  return row;
+}
+// Also its scale, where the type has one.
+inline void Store(CacheType type, const std::vector<float>& row, uint8_t* to, uint16_t* scale) {
+  if (type == CacheType::kF8e4m3) {
+    const F8Row quantised = QuantisedRow(row);
+    std::copy(quantised.codes.begin(), quantised.codes.end(), to);
+    *scale = F32ToBf16(static_cast<float>(quantised.scale));
+    return;
+  }
+  for (size_t d = 0; d < row.size(); ++d) {
+    const uint16_t half = type == CacheType::kF16 ? F32ToF16(row[d]) : F32ToBf16(row[d]);
+    if (type == CacheType::kF32)
+      std::memcpy(to + 4 * d, &row[d], 4);
+    else
+      std::memcpy(to + 2 * d, &half, 2);
+  }
 }
 
 // A plan in which every layer chooses.
@@ -102,9 +124,11 @@ class SelectionBed {
   explicit SelectionBed(const BedShape& shape, uint32_t seed = 1) : shape_(shape), random_(seed) {
     num_pages_ = shape.max_sequences * shape.max_tokens / 64 + 3;
     row_bytes_ = shape.head_dim * BytesOf(shape.type);
-    kv_.page_bytes = int64_t{2} * shape.num_kv_heads * 64 * row_bytes_;
-    kv_.kv_head_bytes = int64_t{2} * 64 * row_bytes_;
     kv_.v_offset = int64_t{64} * row_bytes_;
+    kv_.scales_offset = 2 * kv_.v_offset;
+    kv_.kv_head_bytes =
+        kv_.scales_offset + (shape.type == CacheType::kF8e4m3 ? 64 * kTokenScaleBytes : 0);
+    kv_.page_bytes = shape.num_kv_heads * kv_.kv_head_bytes;
     kv_.row_bytes = row_bytes_;
     kv_.head_dim = shape.head_dim;
     kv_.num_kv_heads = shape.num_kv_heads;
@@ -184,10 +208,13 @@ class SelectionBed {
     };
     for (int32_t pos = before; pos < kv_len; ++pos) {
       for (int32_t h = 0; h < in.num_kv_heads; ++h) {
+        std::vector<float> row;
         for (int32_t d = 0; d < in.head_dim; ++d) {
           const float bias = bias_[static_cast<size_t>(h * in.head_dim + d)];
-          key_at(h, pos, d) = Stored(shape_.type, bias + (d == 3 ? 0.0f : normal(random_)));
+          row.push_back(bias + (d == 3 ? 0.0f : normal(random_)));
         }
+        row = Stored(shape_.type, std::move(row));
+        for (int32_t d = 0; d < in.head_dim; ++d) key_at(h, pos, d) = row[static_cast<size_t>(d)];
       }
     }
     in.keys = std::move(keys);
@@ -266,15 +293,21 @@ class SelectionBed {
       const int32_t count = std::min(in.kv_len - page * 64, 64);
       const int32_t page_id = sequence->pages[static_cast<size_t>(page)];
       std::vector<uint8_t> rows(static_cast<size_t>(count * row_bytes_));
+      std::vector<uint16_t> scales(static_cast<size_t>(2 * count), 0xffff);  // V's are not read
       for (int32_t h = 0; h < in.num_kv_heads; ++h) {
         for (int32_t t = 0; t < count; ++t) {
-          for (int32_t d = 0; d < in.head_dim; ++d) {
-            Store(shape_.type, static_cast<float>(in.Key(h, page * 64 + t, d)),
-                  rows.data() + t * row_bytes_ + d * BytesOf(shape_.type));
-          }
+          std::vector<float> row;
+          for (int32_t d = 0; d < in.head_dim; ++d)
+            row.push_back(static_cast<float>(in.Key(h, page * 64 + t, d)));
+          Store(shape_.type, row, rows.data() + t * row_bytes_,
+                &scales[static_cast<size_t>(2 * t)]);
         }
-        cudaMemcpy(kv_.base + page_id * kv_.page_bytes + h * kv_.kv_head_bytes, rows.data(),
-                   rows.size(), cudaMemcpyHostToDevice);
+        uint8_t* part = kv_.base + page_id * kv_.page_bytes + h * kv_.kv_head_bytes;
+        cudaMemcpy(part, rows.data(), rows.size(), cudaMemcpyHostToDevice);
+        if (shape_.type == CacheType::kF8e4m3) {
+          cudaMemcpy(part + kv_.scales_offset, scales.data(), scales.size() * 2,
+                     cudaMemcpyHostToDevice);
+        }
       }
       if (count == 64) seals.push_back({page_id});
     }

@@ -11,8 +11,8 @@ enum class Isa : uint8_t { kAuto, kPortable, kAvx2, kAvx512 };
 // --precision. kFast may quantise activations to 8 bits; kF32 is plain float32 throughout, for
 // comparisons.
 enum class Precision : uint8_t { kFast, kF32 };
-// -ctk, -ctv: what keys and values are stored as.
-enum class CacheType : uint8_t { kF32, kF16, kBF16, kQ8_0 };
+// -ctk, -ctv: what keys and values are stored as. kQ8_0 is the CPU's, kF8e4m3 CUDA's.
+enum class CacheType : uint8_t { kF32, kF16, kBF16, kQ8_0, kF8e4m3 };
 // --index-layers: which layers have a key index to choose tokens from. kAuto: those in which the
 // plans that are known at load select by one, every layer where no plan is known.
 enum class IndexLayers : uint8_t { kAuto, kAll, kNone };

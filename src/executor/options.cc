@@ -21,10 +21,11 @@ constexpr std::array<Named<Isa>, 4> kIsas = {{{Isa::kAuto, "auto"},
                                               {Isa::kAvx512, "avx512"}}};
 constexpr std::array<Named<Precision>, 2> kPrecisions = {
     {{Precision::kFast, "fast"}, {Precision::kF32, "f32"}}};
-constexpr std::array<Named<CacheType>, 4> kCacheTypes = {{{CacheType::kF32, "f32"},
+constexpr std::array<Named<CacheType>, 5> kCacheTypes = {{{CacheType::kF32, "f32"},
                                                           {CacheType::kF16, "f16"},
                                                           {CacheType::kBF16, "bf16"},
-                                                          {CacheType::kQ8_0, "q8_0"}}};
+                                                          {CacheType::kQ8_0, "q8_0"},
+                                                          {CacheType::kF8e4m3, "f8e4m3"}}};
 constexpr std::array<Named<IndexLayers>, 3> kIndexLayers = {
     {{IndexLayers::kAuto, "auto"}, {IndexLayers::kAll, "all"}, {IndexLayers::kNone, "none"}}};
 constexpr std::array<Named<int32_t>, 3> kIndexBits = {{{0, "auto"}, {4, "4"}, {2, "2"}}};

@@ -11,7 +11,7 @@ TEST(Options, NamesParseBack) {
   for (const Precision precision : {Precision::kFast, Precision::kF32})
     EXPECT_EQ(*ParsePrecision("--precision", NameOf(precision)), precision);
   for (const CacheType type :
-       {CacheType::kF32, CacheType::kF16, CacheType::kBF16, CacheType::kQ8_0})
+       {CacheType::kF32, CacheType::kF16, CacheType::kBF16, CacheType::kQ8_0, CacheType::kF8e4m3})
     EXPECT_EQ(*ParseCacheType("-ctk", NameOf(type)), type);
   for (const IndexLayers layers : {IndexLayers::kAuto, IndexLayers::kAll, IndexLayers::kNone})
     EXPECT_EQ(*ParseIndexLayers("--index-layers", NameOf(layers)), layers);
@@ -29,7 +29,7 @@ TEST(Options, ErrorsNameFlagTextAndChoices) {
   EXPECT_EQ(ParsePrecision("--precision", "").status().message(),
             "--precision is \"\", expected one of fast, f32");
   EXPECT_EQ(ParseCacheType("-ctv", "F16").status().message(),
-            "-ctv is \"F16\", expected one of f32, f16, bf16, q8_0");
+            "-ctv is \"F16\", expected one of f32, f16, bf16, q8_0, f8e4m3");
   EXPECT_EQ(ParseIndexLayers("--index-layers", "0+1").status().message(),
             "--index-layers is \"0+1\", expected one of auto, all, none");
   EXPECT_EQ(ParseIndexBits("--index-bits", "8").status().message(),

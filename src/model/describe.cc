@@ -168,7 +168,8 @@ std::vector<CacheMemory> CacheMemoryOf(const ModelConfig& config, int64_t num_to
       {"f32", 4 * head_dim},
       {"f16", 2 * head_dim},
       {"bf16", 2 * head_dim},
-      {"q8_0", head_dim + kScaleBytes * CeilDiv(head_dim, kScaleGroup)}};
+      {"q8_0", head_dim + kScaleBytes * CeilDiv(head_dim, kScaleGroup)},
+      {"f8e4m3", head_dim + kScaleBytes}};
   std::vector<CacheMemory> memories;
   for (const auto& [type, bytes] : head_bytes) {
     const int64_t per_token = 2 * int64_t{config.num_layers} * config.num_kv_heads * bytes;

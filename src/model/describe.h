@@ -14,7 +14,7 @@ namespace tidal {
 
 // What keys and values of one context take in one cache type.
 struct CacheMemory {
-  const char* type = nullptr;   // "f32", "f16", "bf16", "q8_0"
+  const char* type = nullptr;   // "f32", "f16", "bf16", "q8_0", "f8e4m3"
   int64_t bytes_per_token = 0;  // K and V of all layers
   int64_t total_bytes = 0;      // of all the tokens asked for
 };
@@ -27,8 +27,9 @@ struct WeightTypeBytes {
 };
 
 // Per token 2 * num_layers * num_kv_heads * head_dim elements; q8_0 adds an f16 scale for every 32
-// elements of a head (or what is left of them). Whole pages of the cache may round the total up by
-// up to 63 tokens. REQUIRES: 0 <= num_tokens <= 2^27, so that no product overflows.
+// elements of a head (or what is left of them), f8e4m3 a bf16 scale for a head. Whole pages of the
+// cache may round the total up by up to 63 tokens. REQUIRES: 0 <= num_tokens <= 2^27, so that no
+// product overflows.
 std::vector<CacheMemory> CacheMemoryOf(const ModelConfig& config, int64_t num_tokens);
 
 // The weights that the model uses, by type, in the order of their first use.

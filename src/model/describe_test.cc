@@ -47,7 +47,7 @@ TEST(CacheMemoryTest, FollowsFromTheShape) {
   config.num_kv_heads = 3;
   config.head_dim = 64;
   const std::vector<CacheMemory> memories = CacheMemoryOf(config, 1000);
-  ASSERT_EQ(memories.size(), 4u);
+  ASSERT_EQ(memories.size(), 5u);
   EXPECT_STREQ(memories[0].type, "f32");
   EXPECT_EQ(memories[0].bytes_per_token, 46080);
   EXPECT_STREQ(memories[1].type, "f16");
@@ -57,6 +57,8 @@ TEST(CacheMemoryTest, FollowsFromTheShape) {
   EXPECT_EQ(memories[2].bytes_per_token, 23040);
   EXPECT_STREQ(memories[3].type, "q8_0");
   EXPECT_EQ(memories[3].bytes_per_token, 23040 * 34 / 64);
+  EXPECT_STREQ(memories[4].type, "f8e4m3");
+  EXPECT_EQ(memories[4].bytes_per_token, 2 * 30 * 3 * (64 + 2));
   // A head that is no multiple of 32 needs a scale for what is left.
   config.head_dim = 80;
   EXPECT_EQ(CacheMemoryOf(config, 1)[3].bytes_per_token, 2 * 30 * 3 * (80 + 3 * 2));
