@@ -9,6 +9,7 @@
 #include <cuda_runtime_api.h>
 #include <numeric>
 #include <random>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -138,10 +139,13 @@ class Bench {
     return int64_t{num_pages_} * num_kv_heads_ * kPageTokens * TokenBytes(type_);
   }
 
-  void Decode(int32_t budget, int32_t num_sms) {
+  // A set of `budget` tokens, or everything (0). `chosen`: in a layer that chooses, where nothing
+  // of the set may be touched before the kernel in front has ended.
+  void Decode(int32_t budget, bool chosen, int32_t num_sms) {
     const bool sets = budget > 0;
+    const int flag = sets ? kReadsSets | (chosen ? kChooses : 0) : kReadsAll;
     const DeviceArray<DeviceSequence> steps({{0, 1, context_, 0, 0}});
-    const DeviceArray<uint8_t> flags({static_cast<uint8_t>(sets ? kReadsSets : kReadsAll)});
+    const DeviceArray<uint8_t> flags({static_cast<uint8_t>(flag)});
     std::vector<int32_t> slots(static_cast<size_t>(std::max(budget, 1)));
     for (int32_t& slot : slots)
       slot = static_cast<int32_t>(random_() % static_cast<uint32_t>(context_));
@@ -171,9 +175,10 @@ class Bench {
     const double us = (run(2 * kCalls) - run(kCalls)) / kCalls * 1000;
     const double bytes =
         static_cast<double>(sets ? budget : context_) * num_kv_heads_ * TokenBytes(type_);
-    std::printf("%-6s %2d heads %2d KV heads, %6d tokens, %-11s %8.2f us  %6.0f GB/s\n",
-                NameOf(type_), num_heads_, num_kv_heads_, context_,
-                sets ? ("k=" + std::to_string(budget)).c_str() : "everything", us,
+    const std::string what =
+        sets ? "k=" + std::to_string(budget) + (chosen ? " chosen" : "") : "everything";
+    std::printf("%-6s %2d heads %2d KV heads, %6d tokens, %-13s %8.2f us  %6.0f GB/s\n",
+                NameOf(type_), num_heads_, num_kv_heads_, context_, what.c_str(), us,
                 bytes / us / 1000);
   }
 
@@ -250,7 +255,9 @@ void Decodes(CacheType type, int32_t sms) {
       const auto num_layers =
           static_cast<int32_t>(std::max<int64_t>(2, CeilDiv(int64_t{400} << 20, layer_bytes)));
       Bench bench(type, 32, num_kv_heads, context, num_layers);
-      for (const int32_t budget : {0, 256, 512, 1024, 4096}) bench.Decode(budget, sms);
+      bench.Decode(0, false, sms);
+      for (const int32_t budget : {256, 512, 1024, 4096})
+        for (const bool chosen : {false, true}) bench.Decode(budget, chosen, sms);
     }
   }
 }
