@@ -4,6 +4,8 @@
 //           turn, each with a softmax of its own, so that they never wait for each other. The last
 //           block of a KV head adds the parts up in their order: behind its part's results stand
 //           two round trips to the L2 cache (fence and counter), then one for all parts together.
+//           The parts of a set are blocks of a cluster and meet in their shared memory instead,
+//           unless there are many.
 // Layout    a tile is 16 rows of K and 16 of V in shared memory, padded by 16 bytes a row so that
 //           the rows that a load of matrices touches lie in different banks. The rows of all heads
 //           of a group stand in one fragment of 16: each K and V row is read once per KV head.
@@ -39,6 +41,7 @@
 #include <type_traits>
 
 #include "cuda/attention.h"
+#include "cuda/cluster.cuh"
 #include "cuda/kv_f8.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/mma.cuh"
@@ -57,6 +60,11 @@ constexpr float kLog2E = 1.4426950408889634f;
 // warp gets one tile; over everything each gets two.
 // For measuring: whether blocks do anything before the kernel in front of them has ended.
 constexpr bool kStartsEarly = true;
+// The parts of a set are blocks of one cluster, up to so many; 1: of none, for measuring.
+constexpr int kMaxCluster = 8;
+// Sets of up to so many parts for each block of a cluster are left to its blocks: a warp's second,
+// third and fourth tile take less time than parts that meet in the L2 cache.
+constexpr int kMaxPartsPerBlock = 4;
 constexpr int kMinTilesOfSets = kWarps;
 constexpr int kMinTiles = 2 * kWarps;
 
@@ -98,6 +106,9 @@ struct Shared {
     alignas(16) float out[kWarps][kRows][kHeadDim + 8];
     float max[kWarps][kRows];
     float sum[kWarps][kRows];
+    // The part's own, for the other blocks of a cluster: weighted sums, maxima and sums.
+    alignas(16) float part_out[kRows][kHeadDim];
+    float2 part_stats[kRows];
   };
   alignas(16) QueryRow q_high[kRows];
   alignas(16) QueryRow q_low[kIsF8<T> ? 1 : kRows];
@@ -562,6 +573,50 @@ __device__ void AddParts(const AttentionCall& call, const DeviceSequence& sequen
   }
 }
 
+// Adds up parts that are the blocks of a cluster, part p of rank p, each block a share of the
+// channels, in the order of the parts. What they have left in part_out and part_stats is read in
+// one round trip between multiprocessors.
+template <typename T, int kHeadDim>
+__device__ void AddPartsOfCluster(const AttentionCall& call, const DeviceSequence& sequence,
+                                  int part, int num_parts, int32_t first_head, int32_t group,
+                                  int32_t num_rows, Shared<T, kHeadDim>* shared) {
+  constexpr int kVectors = kHeadDim / 4;
+  ClusterSync();
+  const int count = num_rows * kVectors;
+  const int share = (count + num_parts - 1) / num_parts;
+  const int end = min(count, (part + 1) * share);
+  for (int i = part * share + static_cast<int>(threadIdx.x); i < end; i += kThreads) {
+    const int row = i / kVectors;
+    const int d = i % kVectors * 4;
+    float2 stats[kMaxCluster];
+    float4 vectors[kMaxCluster];
+#pragma unroll
+    for (int p = 0; p < kMaxCluster; ++p) {
+      stats[p] = {-INFINITY, 0};
+      vectors[p] = {};
+      if (p >= num_parts) continue;
+      const auto* merge = OfBlock(&shared->merge, p);
+      stats[p] = merge->part_stats[row];
+      vectors[p] = *reinterpret_cast<const float4*>(&merge->part_out[row][d]);
+    }
+    float max = -INFINITY;
+#pragma unroll
+    for (const float2& part_stats : stats) max = fmaxf(max, part_stats.x);
+    float sum = 0;
+    float4 out = {};
+#pragma unroll
+    for (int p = 0; p < kMaxCluster; ++p) {
+      const float weight = stats[p].x == -INFINITY ? 0.0f : exp2f(stats[p].x - max);
+      sum += weight * stats[p].y;
+      AddScaled(&out, weight, vectors[p]);
+    }
+    const float scale = 1 / sum;
+    *OutOf(call, sequence, first_head, group, row, d) = {out.x * scale, out.y * scale,
+                                                         out.z * scale, out.w * scale};
+  }
+  ClusterSync();  // nobody reads an ended block's memory
+}
+
 // What a block attends: the rows of one KV head (of one head with a set of its own), and to what.
 template <bool kSets>
 struct Job {
@@ -612,12 +667,13 @@ __device__ bool FindJob(const AttentionCall& call, const DeviceSequence& sequenc
   return true;
 }
 
-// How many parts a context of so many tokens is cut into.
+// How many parts a context of so many tokens is cut into; `cluster`: the blocks of one.
 template <bool kSets>
-__device__ __forceinline__ int32_t NumParts(const AttentionCall& call, int32_t num_tokens) {
+__device__ __forceinline__ int32_t NumParts(int32_t num_tokens, int32_t cluster) {
   constexpr int kMin = (kSets ? kMinTilesOfSets : kMinTiles) * kTile;
   const int32_t wanted = max(1, (num_tokens + kMin - 1) / kMin);
-  return min(min(call.num_splits, kMaxParts), wanted);
+  if (cluster > 1 && wanted <= cluster * kMaxPartsPerBlock) return min(wanted, cluster);
+  return min(min(static_cast<int32_t>(gridDim.y), kMaxParts), wanted);
 }
 
 // Grid: [KV heads, or heads with per_head][parts][sequences]: heads first, so that the parts of a
@@ -636,10 +692,11 @@ __global__ void __launch_bounds__(kThreads, ResidentBlocks(kHeadDim, kIsF8<T>))
   const auto part = static_cast<int32_t>(blockIdx.y);
   const DeviceSequence sequence = call.step.sequences[seq];
   const uint8_t flags = call.step.flags[seq];
+  const int32_t cluster = kSets ? ClusterSize() : 1;
   Job<kSets> job;
   const bool takes_part = (flags & (kSets ? kReadsSets : kReadsAll)) != 0 &&
                           FindJob(call, sequence, seq, blockIdx.x, &job) &&
-                          part < NumParts<kSets>(call, job.max_count);
+                          part < max(NumParts<kSets>(job.max_count, 1), cluster);
   if (!takes_part) {
     if (part == 0) WaitForInputs();
     return;
@@ -655,8 +712,8 @@ __global__ void __launch_bounds__(kThreads, ResidentBlocks(kHeadDim, kIsF8<T>))
   const int32_t first_head = job.first_head;
   const int32_t num_rows = sequence.q_len * group;
   const int32_t num_tiles = (tokens.count + kTile - 1) / kTile;
-  const int32_t num_parts = NumParts<kSets>(call, tokens.count);
-  if (part >= num_parts) return;  // not part 0
+  const int32_t num_parts = NumParts<kSets>(tokens.count, cluster);
+  if (part >= num_parts) return;  // not part 0; a cluster's barriers do not wait for who has ended
   const auto tile_begin = static_cast<int32_t>(int64_t{num_tiles} * part / num_parts);
   const auto tile_end = static_cast<int32_t>(int64_t{num_tiles} * (part + 1) / num_parts);
 
@@ -726,6 +783,7 @@ __global__ void __launch_bounds__(kThreads, ResidentBlocks(kHeadDim, kIsF8<T>))
   const int64_t item = int64_t{seq} * gridDim.x + blockIdx.x;
   const int64_t first_part = item * call.num_splits;
   float* partial = PartialOf(call, first_part + part, kHeadDim);
+  const bool in_cluster = num_parts <= cluster;
   constexpr int kVectors = kHeadDim / 4;
   for (int i = threadIdx.x; i < num_rows * kVectors; i += kThreads) {
     const int row = i / kVectors;
@@ -745,10 +803,17 @@ __global__ void __launch_bounds__(kThreads, ResidentBlocks(kHeadDim, kIsF8<T>))
       *OutOf(call, sequence, first_head, group, row, d) = out;
       continue;
     }
-    reinterpret_cast<float4*>(partial)[i] = out;
-    if (d == 0) reinterpret_cast<float2*>(partial + kRows * kHeadDim)[row] = {max, sum};
+    float* to = in_cluster ? shared.merge.part_out[row] + d : partial + 4 * i;
+    *reinterpret_cast<float4*>(to) = out;
+    float2* stats = in_cluster ? shared.merge.part_stats
+                               : reinterpret_cast<float2*>(partial + kRows * kHeadDim);
+    if (d == 0) stats[row] = {max, sum};
   }
   if (num_parts == 1) return;
+  if (in_cluster) {
+    AddPartsOfCluster(call, sequence, part, num_parts, first_head, group, num_rows, &shared);
+    return;
+  }
   __syncthreads();
   if (threadIdx.x == 0) {
     __threadfence();  // what the whole block has written, after the barrier
@@ -778,10 +843,21 @@ cudaError_t LaunchDecode(const AttentionCall& call, cudaStream_t stream) {
       error != cudaSuccess) {
     return error;
   }
+  int32_t cluster = 1;
+  if (sets) {
+    cudaFuncAttributes attributes = {};
+    if (const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel); error != cudaSuccess)
+      return error;
+    // Code translated from older PTX does not know of clusters, whatever the device is.
+    while (attributes.ptxVersion >= 90 && 2 * cluster <= min(kMaxCluster, call.num_splits))
+      cluster *= 2;
+  }
   const dim3 grid(static_cast<unsigned>(call.per_head ? call.num_heads : call.kv.num_kv_heads),
-                  static_cast<unsigned>(call.num_splits),
+                  static_cast<unsigned>(call.num_splits / cluster * cluster),
                   static_cast<unsigned>(call.step.num_sequences));
-  return Launch(kernel, grid, dim3(kThreads), kBytes, stream, call);
+  if (cluster == 1) return Launch(kernel, grid, dim3(kThreads), kBytes, stream, call);
+  return LaunchClusters(kernel, grid, dim3(1, static_cast<unsigned>(cluster)), dim3(kThreads),
+                        kBytes, stream, call);
 }
 
 template <typename T>
