@@ -667,17 +667,27 @@ __device__ bool FindJob(const AttentionCall& call, const DeviceSequence& sequenc
   return true;
 }
 
+// Blocks are placed in the order of x, y and z, z the sequences. Heads (KV heads, or heads with
+// per_head) come first for sets, so that their parts, few beside the grid's, lie on multiprocessors
+// of their own; parts come first for everything, which reads faster (393 instead of 415 us of 102,400
+// tokens of 32 KV heads).
+template <bool kSets>
+struct Grid {
+  static __device__ uint32_t Head() { return kSets ? blockIdx.x : blockIdx.y; }
+  static __device__ uint32_t Heads() { return kSets ? gridDim.x : gridDim.y; }
+  static __device__ uint32_t Part() { return kSets ? blockIdx.y : blockIdx.x; }
+  static __device__ uint32_t Parts() { return kSets ? gridDim.y : gridDim.x; }
+};
+
 // How many parts a context of so many tokens is cut into; `cluster`: the blocks of one.
 template <bool kSets>
 __device__ __forceinline__ int32_t NumParts(int32_t num_tokens, int32_t cluster) {
   constexpr int kMin = (kSets ? kMinTilesOfSets : kMinTiles) * kTile;
   const int32_t wanted = max(1, (num_tokens + kMin - 1) / kMin);
   if (cluster > 1 && wanted <= cluster * kMaxPartsPerBlock) return min(wanted, cluster);
-  return min(min(static_cast<int32_t>(gridDim.y), kMaxParts), wanted);
+  return min(min(static_cast<int32_t>(Grid<kSets>::Parts()), kMaxParts), wanted);
 }
 
-// Grid: [KV heads, or heads with per_head][parts][sequences]: heads first, so that the parts of a
-// set, few beside the grid's, lie on multiprocessors of their own.
 template <typename T, int kHeadDim, bool kSets>
 __global__ void __launch_bounds__(kThreads, ResidentBlocks(kHeadDim, kIsF8<T>))
     AttendDecodeKernel(const AttentionCall call) {
@@ -689,13 +699,13 @@ __global__ void __launch_bounds__(kThreads, ResidentBlocks(kHeadDim, kIsF8<T>))
     WaitForInputs();
   }
   const auto seq = static_cast<int32_t>(blockIdx.z);
-  const auto part = static_cast<int32_t>(blockIdx.y);
+  const auto part = static_cast<int32_t>(Grid<kSets>::Part());
   const DeviceSequence sequence = call.step.sequences[seq];
   const uint8_t flags = call.step.flags[seq];
   const int32_t cluster = kSets ? ClusterSize() : 1;
   Job<kSets> job;
   const bool takes_part = (flags & (kSets ? kReadsSets : kReadsAll)) != 0 &&
-                          FindJob(call, sequence, seq, blockIdx.x, &job) &&
+                          FindJob(call, sequence, seq, Grid<kSets>::Head(), &job) &&
                           part < max(NumParts<kSets>(job.max_count, 1), cluster);
   if (!takes_part) {
     if (part == 0) WaitForInputs();
@@ -780,7 +790,7 @@ __global__ void __launch_bounds__(kThreads, ResidentBlocks(kHeadDim, kIsF8<T>))
   WaitForCopies<0>();
   MergeWarps(running, num_rows, &shared);
 
-  const int64_t item = int64_t{seq} * gridDim.x + blockIdx.x;
+  const int64_t item = int64_t{seq} * Grid<kSets>::Heads() + Grid<kSets>::Head();
   const int64_t first_part = item * call.num_splits;
   float* partial = PartialOf(call, first_part + part, kHeadDim);
   const bool in_cluster = num_parts <= cluster;
@@ -849,11 +859,14 @@ cudaError_t LaunchDecode(const AttentionCall& call, cudaStream_t stream) {
     if (const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel); error != cudaSuccess)
       return error;
     // Code translated from older PTX does not know of clusters, whatever the device is.
-    while (attributes.ptxVersion >= 90 && 2 * cluster <= min(kMaxCluster, call.num_splits))
+    // Half of the places are enough: clusters that need all of them wait for the kernel in front, or
+    // for each other.
+    while (attributes.ptxVersion >= 90 && 2 * cluster <= min(kMaxCluster, call.num_splits / 2))
       cluster *= 2;
   }
-  const dim3 grid(static_cast<unsigned>(call.per_head ? call.num_heads : call.kv.num_kv_heads),
-                  static_cast<unsigned>(call.num_splits / cluster * cluster),
+  const auto heads = static_cast<unsigned>(call.per_head ? call.num_heads : call.kv.num_kv_heads);
+  const auto parts = static_cast<unsigned>(call.num_splits / cluster * cluster);
+  const dim3 grid(sets ? heads : parts, sets ? parts : heads,
                   static_cast<unsigned>(call.step.num_sequences));
   if (cluster == 1) return Launch(kernel, grid, dim3(kThreads), kBytes, stream, call);
   return LaunchClusters(kernel, grid, dim3(1, static_cast<unsigned>(cluster)), dim3(kThreads),
