@@ -17,12 +17,10 @@ constexpr int64_t kSmallSharedBytes = 98 * 1024;
 constexpr int64_t kLargeSharedBytes = (228 - 2) * 1024 - kSmallSharedBytes;
 constexpr int64_t kAllSharedBytes = 227 * 1024;
 constexpr int kFewestStages = 3;  // one in use, two on their way
-// Tasks of each warp, on average, for which tasks of more rows are taken: fewer, and the warps
+// Tasks of each warp, on average, with which float tasks are the largest: with fewer, the warps
 // would end far apart, few loads on their way.
 constexpr int64_t kFewestRounds = 8;
-// Of a task that is drawn (of a block's eight, where warps have their own): less would be done
-// before the next draw is there, about 0.7 us later.
-constexpr int64_t kFewestTaskBytes = 24 * 1024;
+constexpr int64_t kFewestTaskBytes = 6 * 1024;  // of a float task that is not the largest
 constexpr int kSharedAlign = 128;
 
 struct Plan {
@@ -43,38 +41,31 @@ int64_t CountTasks(const ProductCall& call, int task_rows) {
   return tasks;
 }
 
-// Rows of one matrix.
+// Rows of one matrix. One-row tasks leave the busiest warp the least, and all warps end closest
+// together; but each task has a sum over the lanes and a result to write at its end. So a warp gets
+// all its rows as one task where that is no more than the least, and small tasks where it gets
+// several. On the H200 (1,056 warps), bf16 rows of 4,096, four rows and one row a task: 6,144 rows
+// 16.1 and 14.1 us (the busiest warp has 8 and 6 rows), 14,336 pairs of rows 56.3 and 56.0 us (14
+// pairs either way); one task of four rows a warp or four of one row: 4,096 rows 9.8 and 10.6 us,
+// the same of 14,336 columns 30.5 and 30.9 us.
 int TaskRows(const ProductCall& call, int rows, int num_sms) {
   const DeviceMatrix& weight = *call.jobs[0].weight;
   if (IsTiled(weight.dtype)) return kTileRows;
   const int matrices = IsGated(call) ? 2 : 1;
-  int task_rows = kFloatTaskRows / matrices;
-  const int64_t row_bytes = FloatRowBytes(weight.dtype, weight.cols) * matrices;
-  while (task_rows * matrices > FewestFloatTaskRows(rows) && task_rows > 1 &&
-         task_rows / 2 * row_bytes * kMatvecWarps >= 2 * kFewestTaskBytes &&
-         CountTasks(call, task_rows) < kFewestRounds * num_sms * kMatvecWarps) {
-    task_rows /= 2;
+  const int most = kFloatTaskRows / matrices;
+  const int64_t warps = int64_t{num_sms} * kMatvecWarps;
+  if (CountTasks(call, most) >= kFewestRounds * warps) return most;
+  const int64_t row_bytes = matrices * FloatRowBytes(weight.dtype, weight.cols);
+  int fewest = most;
+  while (fewest > 1 && fewest * matrices > FewestFloatTaskRows(rows) &&
+         fewest / 2 * row_bytes >= kFewestTaskBytes) {
+    fewest /= 2;
   }
-  return task_rows;
-}
-
-// How many tasks of each warp, or block, its rings can hold; 0 where tasks are too short to be
-// drawn.
-int64_t RoundsInRings(const ProductCall& call, const Plan& plan) {
-  const DeviceMatrix& weight = *call.jobs[0].weight;
-  const int matrices = IsGated(call) ? 2 : 1;
-  int64_t stages = 0;  // of a task, of the warp that has fewest of those that have any
-  int64_t bytes = 0;
-  if (IsTiled(weight.dtype)) {
-    bytes = matrices * TileBytes(weight.dtype, weight.cols);
-    stages = CeilDiv(UnitsPerTile(weight.dtype, weight.cols), StageUnits(weight.dtype));
-    stages = matrices * std::max<int64_t>(stages / kMatvecWarps, 1);
-  } else {
-    bytes = matrices * plan.task_rows * FloatRowBytes(weight.dtype, weight.cols);
-    stages = CeilDiv(bytes, StageBytes(weight.dtype));
-    bytes *= kMatvecWarps;
+  const int64_t least = CeilDiv(CountTasks(call, fewest), warps) * fewest;  // of the busiest warp
+  for (int task_rows = most; task_rows > fewest; task_rows /= 2) {
+    if (task_rows <= least && CountTasks(call, task_rows) <= warps) return task_rows;
   }
-  return bytes < kFewestTaskBytes ? 0 : CeilDiv(plan.params.num_stages, stages);
+  return fewest;
 }
 
 // A block's tasks, of the block that has most, counting one for each warp where warps have their
@@ -169,21 +160,7 @@ void Describe(const ProductCall& call, int64_t num_rows, int task_rows, MatvecPa
   }
 }
 
-// Fixed are the tasks that the rings can hold; the others are drawn. None are where the sums of a
-// task are kept between passes.
-void PlanDraws(const ProductCall& call, int64_t tasks, uint32_t* next_task, Plan* plan) {
-  if (plan->params.num_passes > 1) return;
-  const int warps = IsTiled(call.jobs[0].weight->dtype) ? 1 : kMatvecWarps;  // that have their own
-  const int64_t fixed = RoundsInRings(call, *plan) * plan->grid * warps;
-  if (fixed == 0 || tasks <= fixed) return;
-  plan->params.num_fixed_tasks = static_cast<int32_t>(fixed);
-  plan->params.next_task = next_task;
-  // Of the tasks, and one in vain for each that draws.
-  plan->params.last_draw = static_cast<uint32_t>(tasks - fixed + int64_t{plan->grid} * warps - 1);
-}
-
-std::optional<Plan> PlanCall(const ProductCall& call, int64_t num_rows, int num_sms,
-                             uint32_t* next_task) {
+std::optional<Plan> PlanCall(const ProductCall& call, int64_t num_rows, int num_sms) {
   if (num_rows < 1 || num_rows > kMaxMatvecRows || call.jobs.size() > kMaxMatvecJobs) return {};
   for (const ProductJob& job : call.jobs) {
     if (job.weight->dtype != call.jobs[0].weight->dtype) return {};
@@ -195,7 +172,6 @@ std::optional<Plan> PlanCall(const ProductCall& call, int64_t num_rows, int num_
   const int64_t tasks = plan.params.task_begin[plan.params.num_jobs];
   plan.grid = static_cast<int>(std::min<int64_t>(num_sms, tasks));
   if (!PlaceInShared(call, RoundsOf(call, tasks, plan.grid), &plan)) return {};
-  PlanDraws(call, tasks, next_task, &plan);
   return plan;
 }
 
@@ -203,14 +179,13 @@ std::optional<Plan> PlanCall(const ProductCall& call, int64_t num_rows, int num_
 
 int64_t MatvecRows(const ProductCall& call, int num_sms) {
   for (int64_t rows = std::min<int64_t>(call.num_rows, kMaxMatvecRows); rows > 0; rows /= 2) {
-    if (PlanCall(call, rows, num_sms, nullptr).has_value()) return rows;
+    if (PlanCall(call, rows, num_sms).has_value()) return rows;
   }
   return 0;
 }
 
-cudaError_t LaunchMatvec(const ProductCall& call, int num_sms, uint32_t* next_task,
-                         cudaStream_t stream) {
-  const std::optional<Plan> plan = PlanCall(call, call.num_rows, num_sms, next_task);
+cudaError_t LaunchMatvec(const ProductCall& call, int num_sms, cudaStream_t stream) {
+  const std::optional<Plan> plan = PlanCall(call, call.num_rows, num_sms);
   if (!plan.has_value()) return cudaErrorInvalidValue;
   const DType type = call.jobs[0].weight->dtype;
   if (IsTiled(type)) {

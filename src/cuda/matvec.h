@@ -25,11 +25,6 @@ struct MatvecParams {
   Job jobs[kMaxMatvecJobs];
   int32_t task_begin[kMaxMatvecJobs + 1] = {};  // job j's tasks; kSiluMul: all are job 0's
   int32_t num_jobs = 0;
-  // Tasks from num_fixed_tasks on are drawn from this counter in device memory, which is 0 before
-  // and after a launch; null: all are fixed.
-  uint32_t* next_task = nullptr;
-  uint32_t last_draw = 0;
-  int32_t num_fixed_tasks = 0;
   int32_t cols = 0;
   const float* x = nullptr;
   int64_t x_stride = 0;
@@ -55,10 +50,8 @@ struct MatvecParams {
 int64_t MatvecRows(const ProductCall& call, int num_sms);
 
 // Enqueues all the call's rows. REQUIRES: call.num_rows <= MatvecRows of a call that differs from
-// it in num_rows at most; *next_task, in device memory, is 0 and no other stream's. All launches of
-// the current device.
-cudaError_t LaunchMatvec(const ProductCall& call, int num_sms, uint32_t* next_task,
-                         cudaStream_t stream);
+// it in num_rows at most. All launches of the current device.
+cudaError_t LaunchMatvec(const ProductCall& call, int num_sms, cudaStream_t stream);
 
 }  // namespace tidal
 

@@ -149,21 +149,6 @@ __device__ inline void AllowNextAfterLoads() {
   if (threadIdx.x < 32) AllowNext();
 }
 
-// Tasks that are drawn: *next_task counts the draws of a launch. Each drawer (all of which have
-// fixed tasks) draws until it gets an index that no task has, and then no more; so that the number
-// of draws is known, and the last one sets the counter back while others still work. Draws come
-// after WaitForInputs only, when the kernels before have ended and theirs are over.
-//
-// Starts a draw; TaskOfDraw(p, what it returns) is the task. An addition would not do: the compiler
-// adds up a warp's first, and waits for the result at once to hand it out. Here that is where the
-// result is used.
-__device__ inline uint32_t StartDraw(const MatvecParams& p) {
-  return atomicInc(p.next_task, p.last_draw);
-}
-__device__ inline int TaskOfDraw(const MatvecParams& p, uint32_t draw) {
-  return p.num_fixed_tasks + static_cast<int>(draw);
-}
-
 // The job that a task belongs to.
 __device__ inline int JobOf(const MatvecParams& p, int task) {
   int job = 0;

@@ -1,19 +1,16 @@
 // What      y = W x for 1 to 8 rows of x and weights of F32, F16 or BF16; RMS norm in front, bias,
 //           addition or silu(gate) * up behind.
 // Shapes    W [rows][cols] (weight_layout.h), x [num_rows][cols] f32, out [num_rows][rows] f32.
-// Launch    one block of 8 warps per multiprocessor; a task (4, 2 or 1 weight rows) is a warp's.
-// The
-//           first tasks of a warp are fixed: warp w of block b has task w * grid + b, and as many
-//           more as its ring can hold; the others are drawn from a counter (matvec_common.cuh), so
-//           that a multiprocessor that began late, or has two blocks, does fewer. Each warp streams
-//           its rows through a ring of 2 KB stages in shared memory, filled before WaitForInputs:
-//           while the kernel before drains and x is normed, the memory keeps reading. Where x lets
-//           it, a block takes under half of the shared memory, so that the next kernel's blocks can
-//           do the same beside it.
+// Launch    one block of 8 warps per multiprocessor; task t (4, 2 or 1 weight rows, see matvec.cc)
+//           belongs to warp t / grid % 8 of block t % grid, so that no multiprocessor has over one
+//           task more than another. Each warp streams its rows through a ring of 2 KB stages in
+//           shared memory, filled before WaitForInputs: while the kernel before drains and x is
+//           normed, the memory keeps reading. Where x lets it, a block takes under half of the
+//           shared memory, so that the next kernel's blocks can do the same beside it.
 // Bytes     W once, x once per multiprocessor from L2.
 // Numerics  float32 multiply-adds, in column order within a lane, then a tree over the lanes. Fixed
-//           order, the same for tasks of 4, 2 and 1 rows and whoever draws them; the result of a
-//           row of x does not depend on the other rows nor on their number.
+//           order, the same for tasks of 4, 2 and 1 rows; the result of a row of x does not depend
+//           on the other rows nor on their number.
 // Oracle    DequantizeRow and sums in double; products_test.cc.
 #include <cuda_fp16.h>
 
@@ -84,7 +81,7 @@ struct Geometry {
 
   int num_tasks;
   int first_task;
-  int task_stride;  // the grid's warps
+  int task_stride;
   int row_bytes;
   int run_steps;  // of a whole pass
 
@@ -104,85 +101,43 @@ struct Geometry {
 };
 
 // Walks the warp's stages in the order in which they will be used, as far ahead as the ring allows.
-// Where tasks are drawn there is one pass, and the first stage of a task has its index beside it:
-// tasks[slot] of the ring's slots; in the slot after the last stage is an index that no task has.
 template <DType kType, int kRows>
 class Feeder {
  public:
-  __device__ Feeder(const MatvecParams& p, const Geometry<kType, kRows>& geometry, int* tasks)
-      : p_(p), geometry_(geometry), tasks_(tasks), task_(geometry.first_task) {
+  __device__ Feeder(const MatvecParams& p, const Geometry<kType, kRows>& geometry)
+      : p_(p), geometry_(geometry), task_(geometry.first_task) {
+    if (task_ >= geometry_.num_tasks) pass_ = p_.num_passes;
     FindRow();
   }
-
-  // Before the first stage of a task that is not fixed is fed. After WaitForInputs: before, the
-  // counter is the earlier kernels'.
-  __device__ void StartDrawing() {
-    if (p_.next_task != nullptr) Draw();
-  }
-
   __device__ void Feed(WarpRing* ring) {
-    if (task_ >= geometry_.num_tasks) return;
-    // Not as soon as the last stage is fed: the index need not be there yet.
-    if (step_ == steps_ && !NextTask(ring->fill_slot())) return;
-    if (step_ == 0 && p_.next_task != nullptr) {
-      __syncwarp();  // all lanes have read what the slot held
-      if (threadIdx.x % 32 == 0) tasks_[ring->fill_slot()] = task_;
-    }
+    if (pass_ == p_.num_passes) return;
     const int step = pass_ * geometry_.run_steps + step_;
     ring->Fill(row_ + static_cast<int64_t>(step) * Geometry<kType, kRows>::kRunBytes,
                geometry_.RunBytes(step), kRows);
-    ++step_;
-  }
-
-  // The task that follows `task`, of which all stages were taken and as many fed.
-  __device__ int TaskAfter(int task, const WarpRing& ring) const {
-    return p_.next_task == nullptr ? task + geometry_.task_stride : tasks_[ring.take_slot()];
+    if (++step_ < geometry_.Steps(pass_)) return;
+    step_ = 0;
+    task_ += geometry_.task_stride;
+    if (task_ >= geometry_.num_tasks) {
+      task_ = geometry_.first_task;
+      ++pass_;
+    }
+    FindRow();
   }
 
  private:
-  // The index comes while the stages of the task before it are fed.
-  __device__ void Draw() {
-    if (threadIdx.x % 32 == 0) draw_ = StartDraw(p_);
-  }
-
-  // Whether there is one.
-  __device__ bool NextTask(int slot) {
-    step_ = 0;
-    if (p_.next_task == nullptr) {
-      task_ += geometry_.task_stride;
-      if (task_ >= geometry_.num_tasks && ++pass_ < p_.num_passes) task_ = geometry_.first_task;
-    } else if (task_ + geometry_.task_stride < p_.num_fixed_tasks) {
-      task_ += geometry_.task_stride;
-    } else {
-      task_ = TaskOfDraw(p_, __shfl_sync(~0u, draw_, 0));
-      if (task_ < geometry_.num_tasks) {
-        Draw();
-      } else {
-        if (threadIdx.x % 32 == 0) tasks_[slot] = task_;
-        __syncwarp();
-      }
-    }
-    FindRow();
-    return task_ < geometry_.num_tasks;
-  }
-
   __device__ void FindRow() {
-    if (task_ >= geometry_.num_tasks) return;
+    if (pass_ == p_.num_passes) return;
     const WeightRow at = RowOfTask<kRows>(p_, task_, threadIdx.x % kRows);
     const MatvecParams::Job& job = p_.jobs[at.job];
     const int row = min(at.row, job.rows - 1);  // a task's missing rows repeat the last one
     row_ = job.weight + static_cast<int64_t>(row) * geometry_.row_bytes;
-    steps_ = geometry_.Steps(pass_);
   }
 
   const MatvecParams& p_;
   const Geometry<kType, kRows>& geometry_;
-  int* tasks_;
   int task_;
-  uint32_t draw_ = 0;  // of lane 0: for the task after task_
   int pass_ = 0;
   int step_ = 0;
-  int steps_ = 0;
   const uint8_t* row_ = nullptr;  // of lane i: the task's row i % kRows
 };
 
@@ -238,13 +193,13 @@ __device__ __forceinline__ void Accumulate(const uint8_t* stage, int run_bytes, 
     AccumulateStep<kType, kN, kRows>(stage + i * kStepBytes, run_bytes,
                                      x + i * Vector<kType>::kStepCols, x_stride, acc);
   };
-  if (run_bytes == kSteps * kStepBytes) {
+  if (kSteps > 1 && run_bytes == kSteps * kStepBytes) {
 #pragma unroll
     for (int i = 0; i < kSteps; ++i) step(i);
   } else {
     const int bytes = run_bytes - static_cast<int>(threadIdx.x % 32) * 16;  // from the lane's on
 #pragma unroll 1
-    for (int i = 0; i * kStepBytes < bytes; ++i) step(i);
+    for (int i = 0; i < kSteps && i * kStepBytes < bytes; ++i) step(i);
   }
 }
 
@@ -324,14 +279,11 @@ __global__ void __launch_bounds__(kMatvecThreads, 2)
   WarpRing ring(shared + p.ring_offset + warp * p.num_stages * StageBytes(kType),
                 reinterpret_cast<uint64_t*>(shared) + warp * kMaxStages, p.num_stages,
                 StageBytes(kType));
-  Feeder<kType, kRows> feeder(
-      p, geometry,
-      reinterpret_cast<int*>(shared + kBarrierBytes + kReduceBytes) + warp * kMaxStages);
+  Feeder<kType, kRows> feeder(p, geometry);
   for (int i = 0; i < p.num_stages; ++i) feeder.Feed(&ring);
   PrefetchNorm(p);
   AllowNext();
   WaitForInputs();
-  feeder.StartDrawing();
 
   auto* reduce = reinterpret_cast<float*>(shared + kBarrierBytes);  // [kN][warps]
   auto* x = reinterpret_cast<float*>(shared + p.x_offset);
@@ -348,8 +300,7 @@ __global__ void __launch_bounds__(kMatvecThreads, 2)
         last ? InverseRms(p, SumOfSquares(reduce, LaneSum<kN, kRows>::N())) : 1;
     const int steps = geometry.Steps(pass);
     int round = 0;
-    for (int task = geometry.first_task; task < geometry.num_tasks;
-         task = feeder.TaskAfter(task, ring)) {
+    for (int task = geometry.first_task; task < geometry.num_tasks; task += geometry.task_stride) {
       constexpr int kSums = kRows * kN;
       const float addend = kAsksEarly<kN> && last ? LoadAddend<kN, kRows>(p, task) : 0;
       float acc[kSums];

@@ -1,10 +1,9 @@
 // What      y = W x for 1 to 8 rows of x and packed weights; RMS norm in front, bias, addition or
 //           silu(gate) * up behind. Tensor cores multiply the codes as they are.
 // Shapes    W tiles (weight_layout.h), x [num_rows][cols] f32, out [num_rows][rows] f32.
-// Launch    one block of 8 warps per multiprocessor; a task (a tile, or one of each matrix) is a
-//           block's, and its stages (256 columns; 128 of Q8_0) the warps' in turn. Block b's first
-//           tasks are b, b + grid, ... as far as its rings reach, the others are drawn. Rings,
-//           draws and dependent launch as in matvec_float.cu.
+// Launch    one block of 8 warps per multiprocessor; tile t belongs to block t % grid, and its
+//           stages (256 columns; 128 of Q8_0) to the warps in turn. Rings and dependent launch as
+//           in matvec_float.cu.
 // Bytes     W once, x once per multiprocessor from L2.
 // Work      per 16 x 256 weights of Q4_K and one row of x about 250 instructions of a warp, of the
 //           780 that the schedulers issue while memory delivers them: 80 mask codes, 16 are tensor
@@ -60,76 +59,31 @@ __device__ TileAt TileOfTask(const MatvecParams& p, int task, int i) {
   return {job, task - p.task_begin[job]};
 }
 
-// The block's tasks, round by round. A warp's ring reaches into at most as many rounds after its
-// own as there are fixed ones (PlanDraws): in round r, the task of round r + fixed must be known.
-// It is drawn in round r - 1 by thread 0, and known to all after the barrier at that round's end.
-class BlockTasks {
- public:
-  // tasks: of kMaxRounds, in shared memory.
-  __device__ BlockTasks(const MatvecParams& p, int* tasks)
-      : p_(p),
-        tasks_(tasks),
-        draws_(p.next_task != nullptr && threadIdx.x == 0),
-        next_round_(p.num_fixed_tasks / static_cast<int>(gridDim.x)) {}
-
-  // Asks for the task of the next round that is not known, unless there is none. After
-  // WaitForInputs: before, the counter is the earlier kernels'.
-  __device__ void StartDrawing() {
-    if (draws_) draw_ = StartDraw(p_);
-  }
-  // What was asked for; a barrier before others see it.
-  __device__ void FinishDrawing() {
-    if (!draws_) return;
-    const int task = TaskOfDraw(p_, draw_);
-    tasks_[next_round_++ % kMaxRounds] = task;
-    draws_ = task < p_.task_begin[p_.num_jobs];
-  }
-  // At least the number of tasks: there is none, nor in later rounds.
-  __device__ int OfRound(int round) const {
-    const int task = static_cast<int>(blockIdx.x + round * gridDim.x);
-    const bool fixed = p_.next_task == nullptr || task < p_.num_fixed_tasks;
-    return fixed ? task : tasks_[round % kMaxRounds];
-  }
-
- private:
-  // Those of a ring's stages, the round before and the one after them, at least; a power of two.
-  static constexpr int kMaxRounds = 32;
-  static_assert(kMaxRounds >= kMaxStages + 2 && kMaxRounds * sizeof(int) <= kTaskBytes);
-
-  const MatvecParams& p_;
-  int* tasks_;
-  bool draws_;
-  int next_round_;
-  uint32_t draw_ = 0;
-};
-
 // Walks the warp's stages in the order in which they will be used.
 template <DType kType>
 class Feeder {
  public:
-  __device__ Feeder(const MatvecParams& p, const Geometry<kType>& geometry, const BlockTasks& tasks)
-      : p_(p), geometry_(geometry), tasks_(tasks), task_(tasks.OfRound(0)) {
+  __device__ Feeder(const MatvecParams& p, const Geometry<kType>& geometry)
+      : p_(p), geometry_(geometry), task_(static_cast<int>(blockIdx.x)) {
     StartTile();
   }
   __device__ void Feed(WarpRing* ring) {
-    // Not as soon as the last stage is fed: the next task need not be known yet.
-    if (pass_ < p_.num_passes && stage_ >= end_stage_) {
-      NextTile();
-      StartTile();
-    }
     if (pass_ == p_.num_passes) return AllowNextAfterLoads();
     ring->FillOne(source_, geometry_.UnitsOf(stage_) * UnitBytes(kType));
     stage_ += kMatvecWarps;
     source_ += kMatvecWarps * StageBytes(kType);
+    if (stage_ < end_stage_) return;
+    NextTile();
+    StartTile();
   }
 
  private:
   __device__ void NextTile() {
     if (++i_ < geometry_.tiles_per_task) return;
     i_ = 0;
-    task_ = tasks_.OfRound(++round_);
+    task_ += static_cast<int>(gridDim.x);
     if (task_ < geometry_.num_tasks) return;
-    task_ = tasks_.OfRound(round_ = 0);
+    task_ = static_cast<int>(blockIdx.x);
     ++pass_;
   }
   // Passes over passes in which the warp has nothing.
@@ -148,9 +102,7 @@ class Feeder {
 
   const MatvecParams& p_;
   const Geometry<kType>& geometry_;
-  const BlockTasks& tasks_;
   int task_;
-  int round_ = 0;
   int i_ = 0;
   int pass_ = 0;
   int stage_ = 0;
@@ -338,12 +290,10 @@ __global__ void __launch_bounds__(kMatvecThreads, 2)
   WarpRing ring(shared + p.ring_offset + warp * p.num_stages * StageBytes(kType),
                 reinterpret_cast<uint64_t*>(shared) + warp * kMaxStages, p.num_stages,
                 StageBytes(kType));
-  BlockTasks tasks(p, reinterpret_cast<int*>(shared + kBarrierBytes + kReduceBytes));
-  Feeder<kType> feeder(p, geometry, tasks);
+  Feeder<kType> feeder(p, geometry);
   for (int i = 0; i < p.num_stages; ++i) feeder.Feed(&ring);
   PrefetchNorm(p);
   WaitForInputs();
-  tasks.StartDrawing();
 
   auto* reduce = reinterpret_cast<float*>(shared + kBarrierBytes);  // [kN][warps]
   auto* partials = reinterpret_cast<float*>(shared + p.x_offset);
@@ -358,12 +308,10 @@ __global__ void __launch_bounds__(kMatvecThreads, 2)
     if (pass > 0) __syncthreads();
     StageX<kType, kN>(p, pass, x, squares);
     if (last) PutSquares(squares, reduce);
-    tasks.FinishDrawing();
     __syncthreads();
     if (last) inverse_rms = InverseRms(p, SumOfSquares(reduce, threadIdx.x % kN));
     int round = 0;
-    for (int task = tasks.OfRound(0); task < geometry.num_tasks; task = tasks.OfRound(round)) {
-      tasks.StartDrawing();
+    for (int task = static_cast<int>(blockIdx.x); task < geometry.num_tasks; task += gridDim.x) {
       float* partial = partials + round % 2 * kPartialFloats;
       for (int tile = 0; tile < geometry.tiles_per_task; ++tile) {
         float* kept = carry + (round * geometry.tiles_per_task + tile) * kSums * kMatvecThreads;
@@ -384,7 +332,6 @@ __global__ void __launch_bounds__(kMatvecThreads, 2)
           for (int i = 0; i < kSums; ++i) kept[i * kMatvecThreads] = sums.At(i);
         }
       }
-      tasks.FinishDrawing();
       if (last) {
         __syncthreads();
         Finish<kN>(p, task, partial, inverse_rms);

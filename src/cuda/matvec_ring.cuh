@@ -104,9 +104,6 @@ class WarpRing {
     return stage;
   }
 
-  __device__ int fill_slot() const { return fill_slot_; }  // of the next Fill
-  __device__ int take_slot() const { return take_slot_; }  // of the next Take
-
   static __device__ uint32_t Address(const void* shared) {
     return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
   }

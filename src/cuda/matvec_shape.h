@@ -24,12 +24,10 @@ inline constexpr int kFloatStageBytes = 2048;
 // that would be slower than device memory. kSiluMul needs two.
 constexpr int FewestFloatTaskRows(int rows) { return std::min(rows, kFloatTaskRows); }
 
-// Start of every kernel's shared memory: barriers, then what blocks reduce over, then the tasks
-// that the stages are of.
+// Start of every kernel's shared memory: barriers, then what blocks reduce over.
 inline constexpr int kBarrierBytes = kMatvecWarps * kMaxStages * 8;
-inline constexpr int kReduceBytes = 512;
-inline constexpr int kTaskBytes = kMatvecWarps * kMaxStages * 4;
-inline constexpr int kFixedBytes = kBarrierBytes + kReduceBytes + kTaskBytes;
+inline constexpr int kReduceBytes = 1024;
+inline constexpr int kFixedBytes = kBarrierBytes + kReduceBytes;
 
 // Tiles: the units that a stage holds.
 constexpr int StageUnits(DType tiled) {

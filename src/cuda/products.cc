@@ -62,9 +62,6 @@ class CudaProductsImpl : public CudaProducts {
     const auto bytes = elems * static_cast<int64_t>(sizeof(float));
     TIDAL_ASSIGN_OR_RETURN(x_, DeviceBuffer::Create(bytes, "the rows of matrix products"));
     TIDAL_ASSIGN_OR_RETURN(up_, DeviceBuffer::Create(bytes, "the rows of matrix products"));
-    TIDAL_ASSIGN_OR_RETURN(next_task_, DeviceBuffer::Create(sizeof(uint32_t), "a task counter"));
-    TIDAL_RETURN_IF_CUDA_ERROR(
-        cudaMemsetAsync(next_task_.data(), 0, sizeof(uint32_t), options_.stream));
     return OkStatus();
   }
 
@@ -154,8 +151,7 @@ class CudaProductsImpl : public CudaProducts {
         if (call.jobs[i].out == nullptr) continue;
         jobs[i].out = call.jobs[i].out + row * call.jobs[i].out_stride;
       }
-      status_.Note(LaunchMatvec(part, num_sms_, next_task_.as<uint32_t>(), options_.stream),
-                   "a matrix-vector product");
+      status_.Note(LaunchMatvec(part, num_sms_, options_.stream), "a matrix-vector product");
     }
   }
 
@@ -230,7 +226,6 @@ class CudaProductsImpl : public CudaProducts {
   DeviceBuffer workspace_;
   DeviceBuffer x_;   // converted rows, [max_rows][max_cols]
   DeviceBuffer up_;  // [max_rows][max_cols] f32: the second product of a gate that has no room
-  DeviceBuffer next_task_;  // a uint32_t, of which matrix-vector kernels draw their tasks
   DeviceBuffer widened_;
   int64_t widened_elems_ = 0;
   Cublas cublas_;

@@ -414,9 +414,9 @@ class ReplayedGraph {
 };
 
 // Products one behind the other, of fewer tasks than warps or blocks, as many, one more and many
-// more, each added to what is there: a task that nobody does, or two do, shows, and a counter that
-// is not set back shows in the next product or replay. All sums are exact.
-TEST_P(ProductsOfTypeTest, EveryTaskIsDoneOnceInReplayedGraphs) {
+// more, and of all task sizes, each added to what is there: a task that nobody does, or two do,
+// shows. All sums are exact.
+TEST_P(ProductsOfTypeTest, ExactOneBehindTheOtherInReplayedGraphs) {
   if (precision_ == Precision::kF32 && IsTiled(dtype())) GTEST_SKIP() << "runs in cuBLAS";
   constexpr int64_t kCols = 4096;
   constexpr int64_t kWarps = 132 * 8;
