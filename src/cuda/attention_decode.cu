@@ -4,8 +4,8 @@
 //           turn, each with a softmax of its own, so that they never wait for each other. The last
 //           block of a KV head adds the parts up in their order: behind its part's results stand
 //           two round trips to the L2 cache (fence and counter), then one for all parts together.
-//           The parts of a set are blocks of a cluster and meet in their shared memory instead,
-//           unless there are many.
+//           Where KV heads and sequences are few, the parts of a set are blocks of a cluster and
+//           meet in their shared memory instead, unless there are many.
 // Layout    a tile is 16 rows of K and 16 of V in shared memory, padded by 16 bytes a row so that
 //           the rows that a load of matrices touches lie in different banks. The rows of all heads
 //           of a group stand in one fragment of 16: each K and V row is read once per KV head.
@@ -60,8 +60,9 @@ constexpr float kLog2E = 1.4426950408889634f;
 // warp gets one tile; over everything each gets two.
 // For measuring: whether blocks do anything before the kernel in front of them has ended.
 constexpr bool kStartsEarly = true;
-// The parts of a set are blocks of one cluster, up to so many; 1: of none, for measuring.
-constexpr int kMaxCluster = 8;
+// The parts of a set are blocks of one cluster of so many, where the grid has twice as many; 1: of
+// none, for measuring.
+constexpr int kCluster = 8;
 // Sets of up to so many parts for each block of a cluster are left to its blocks: a warp's second,
 // third and fourth tile take less time than parts that meet in the L2 cache.
 constexpr int kMaxPartsPerBlock = 4;
@@ -588,10 +589,10 @@ __device__ void AddPartsOfCluster(const AttentionCall& call, const DeviceSequenc
   for (int i = part * share + static_cast<int>(threadIdx.x); i < end; i += kThreads) {
     const int row = i / kVectors;
     const int d = i % kVectors * 4;
-    float2 stats[kMaxCluster];
-    float4 vectors[kMaxCluster];
+    float2 stats[kCluster];
+    float4 vectors[kCluster];
 #pragma unroll
-    for (int p = 0; p < kMaxCluster; ++p) {
+    for (int p = 0; p < kCluster; ++p) {
       stats[p] = {-INFINITY, 0};
       vectors[p] = {};
       if (p >= num_parts) continue;
@@ -605,7 +606,7 @@ __device__ void AddPartsOfCluster(const AttentionCall& call, const DeviceSequenc
     float sum = 0;
     float4 out = {};
 #pragma unroll
-    for (int p = 0; p < kMaxCluster; ++p) {
+    for (int p = 0; p < kCluster; ++p) {
       const float weight = stats[p].x == -INFINITY ? 0.0f : exp2f(stats[p].x - max);
       sum += weight * stats[p].y;
       AddScaled(&out, weight, vectors[p]);
@@ -669,8 +670,8 @@ __device__ bool FindJob(const AttentionCall& call, const DeviceSequence& sequenc
 
 // Blocks are placed in the order of x, y and z, z the sequences. Heads (KV heads, or heads with
 // per_head) come first for sets, so that their parts, few beside the grid's, lie on multiprocessors
-// of their own; parts come first for everything, which reads faster (393 instead of 415 us of 102,400
-// tokens of 32 KV heads).
+// of their own; parts come first for everything, which reads faster (393 instead of 415 us of
+// 102,400 tokens of 32 KV heads).
 template <bool kSets>
 struct Grid {
   static __device__ uint32_t Head() { return kSets ? blockIdx.x : blockIdx.y; }
@@ -854,15 +855,14 @@ cudaError_t LaunchDecode(const AttentionCall& call, cudaStream_t stream) {
     return error;
   }
   int32_t cluster = 1;
-  if (sets) {
+  // In half of the places only: clusters that need all of them wait for the kernel in front, or for
+  // each other.
+  if (sets && call.num_splits >= 2 * kCluster) {
     cudaFuncAttributes attributes = {};
     if (const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel); error != cudaSuccess)
       return error;
     // Code translated from older PTX does not know of clusters, whatever the device is.
-    // Half of the places are enough: clusters that need all of them wait for the kernel in front, or
-    // for each other.
-    while (attributes.ptxVersion >= 90 && 2 * cluster <= min(kMaxCluster, call.num_splits / 2))
-      cluster *= 2;
+    if (attributes.ptxVersion >= 90) cluster = kCluster;
   }
   const auto heads = static_cast<unsigned>(call.per_head ? call.num_heads : call.kv.num_kv_heads);
   const auto parts = static_cast<unsigned>(call.num_splits / cluster * cluster);
