@@ -30,7 +30,8 @@ TIDAL_TEST_DEVICE=cuda "$build/src/engine/tidal_engine_test" \
   --gtest_filter='EnginePromptTest.*:EngineCandidatesTest.*-*AnotherModelCacheOrPrecisionIsRefused'
 
 $sanitize || exit 0
-small='CudaSelectionTest.KeptNewlines:CudaSelectionTest.Refresh*:CudaSelectionTest.BatchOf*:CudaAttentionTest.Sets*'
+small='CudaSelectionTest.KeptNewlines:CudaSelectionTest.Refresh*:CudaSelectionTest.BatchOf*:CudaAttentionTest.SetsIn*'
+small+=':CudaCandidatesTest.SizesAround*'
 for tool in memcheck racecheck; do
   compute-sanitizer --tool "$tool" --error-exitcode 1 "$build/src/cuda/tidal_cuda_test" --gtest_filter="$small"
 done
