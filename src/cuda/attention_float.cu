@@ -2,7 +2,9 @@
 // types that the tensor-core kernels are not written for.
 //
 // What      tiles of 32 tokens: each lane scores one, then all lanes add up V, a channel or more
-// each. Numerics  float32 throughout, with a running softmax. Oracle    attention_test.cc.
+//           each.
+// Numerics  float32 throughout, with a running softmax.
+// Oracle    attention_test.cc.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <type_traits>

@@ -1,9 +1,7 @@
 // What      packs rows of quantised blocks into the tiles of weight_layout.h.
-// Shapes    raw [rows][cols / block] blocks -> [rows / 16][units] units, device
-// memory. Launch    one warp per unit, 8 warps a block; each lane gathers its
-// own codes, so the reads are
-//           scattered bytes that the L1 cache joins. It runs at upload, where
-//           the bus is the limit.
+// Shapes    raw [rows][cols / block] blocks -> [rows / 16][units] units, device memory.
+// Launch    one warp per unit, 8 warps a block; each lane gathers its own codes, so the reads are
+//           scattered bytes that the L1 cache joins. It runs at upload, where the bus is the limit.
 // Numerics  moves bits only.
 #include "cuda/pack.h"
 #include "cuda/packed_unit.cuh"

@@ -14,9 +14,8 @@
 // Bytes     KeyIndex bytes per sealed page and KV head, or 64 keys; written 2 or 4 bytes per token
 //           and head.
 // Numerics  codes exact in f16; query and query x step rounded to f16; float32 sums; query .
-// minimum
-//           with the query split in two halves, so that nothing of it is lost, and so keys as
-//           stored, in halves of their own type. kF32: float32 throughout. Scores are kept times
+//           minimum with the query split in two halves, so that nothing of it is lost, and so keys
+//           as stored, in halves of their own type. kF32: float32 throughout. Scores are kept times
 //           log2(e), so that powers of two make probabilities. A sequence's scores do not depend on
 //           the batch, bit by bit.
 // Oracle    selection_test.cc; bench/cuda_selection_bench.cu.
