@@ -1,3 +1,14 @@
+// A step's rows between the products and attention: RoPE's angles once a step; head norms, RoPE and
+// the append of K and V to the cache in every layer.
+//
+// Launch    angles: a thread for each pair of a row. Append: a block for each KV head of a row, its
+//           warps taking K, V and the queries of the KV head in turn; the block of a row that fills
+//           a page seals it, since nobody else writes there.
+// Bytes     q read and written once, K and V read as float32 and written as the cache has them: 44
+//           KB a row of Llama-3-8B, so that a decode step waits for latencies here, not for memory.
+// Numerics  angles in float64 until the end; norms and rotations in float32; rounded once, to the
+//           cache's type.
+// Oracle    the plan tests (tests/) and key_index_test.cc, kv_f8_test.cc.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <type_traits>
