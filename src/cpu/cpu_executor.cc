@@ -46,10 +46,6 @@ class CpuExecutor : public Executor {
 
   Status Allocate(const std::function<void(double)>& progress);
   Status AllocateIndex();
-  int32_t MaxContext() const {
-    const int32_t pool_tokens = options_.num_pages * kPageSize;
-    return options_.max_context == 0 ? pool_tokens : std::min(options_.max_context, pool_tokens);
-  }
 
   Status BeginStep(const StepBatch& batch) override;
   void Embed() override;
@@ -195,15 +191,16 @@ Status CpuExecutor::Allocate(const std::function<void(double)>& progress) {
                                          .max_rows = options_.max_batch_tokens};
   TIDAL_ASSIGN_OR_RETURN(full_attention_, CpuAttention::Create(attention));
   TIDAL_ASSIGN_OR_RETURN(set_attention_, CpuAttention::Create(attention));
-  selection_.emplace(CpuSelectionOptions{.kernels = &kernels_,
-                                         .pool = &pool_,
-                                         .layout = layout_,
-                                         .num_layers = config_.num_layers,
-                                         .num_heads = config_.num_heads,
-                                         .attn_scale = config_.attn_scale(),
-                                         .precision = options_.precision,
-                                         .max_sequences = options_.max_sequences,
-                                         .max_tokens = MaxContext()});
+  selection_.emplace(CpuSelectionOptions{
+      .kernels = &kernels_,
+      .pool = &pool_,
+      .layout = layout_,
+      .num_layers = config_.num_layers,
+      .num_heads = config_.num_heads,
+      .attn_scale = config_.attn_scale(),
+      .precision = options_.precision,
+      .max_sequences = options_.max_sequences,
+      .max_tokens = MaxSequenceTokens(options_.max_context, options_.num_pages)});
   TIDAL_ASSIGN_OR_RETURN(scratch_, MatMulScratch::Create(pool_.num_threads()));
   TIDAL_ASSIGN_OR_RETURN(blocks_, ActivationBuffer::Create(max_rows, widest));
   TIDAL_ASSIGN_OR_RETURN(remainder_blocks_, ActivationBuffer::Create(max_rows, config_.model_dim));

@@ -76,13 +76,6 @@ class CudaExecutor : public Executor {
  private:
   Status UploadFrequencies();
 
-  // Whole pages of the longest sequence.
-  int32_t MaxContext() const {
-    const int32_t pool_tokens = options_.num_pages * kPageSize;
-    if (options_.max_context == 0) return pool_tokens;
-    return static_cast<int32_t>(
-        std::min<int64_t>(RoundUp(options_.max_context, kPageSize), pool_tokens));
-  }
   bool replays() const { return mode_ == StepGraphs::Mode::kReplay; }
   bool HasTensorCores() const {
     return options_.precision == Precision::kFast &&
@@ -149,6 +142,9 @@ Status CudaExecutor::Allocate(const Model& model, const std::function<void(doubl
   TIDAL_RETURN_IF_CUDA_ERROR(cudaGetDeviceProperties(&properties, options_.device));
   num_sms_ = properties.multiProcessorCount;
   TIDAL_RETURN_IF_CUDA_ERROR(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+  // Whole pages of the longest sequence.
+  const int64_t max_tokens =
+      RoundUp(MaxSequenceTokens(options_.max_context, options_.num_pages), kPageSize);
   const int64_t max_rows = std::max(options_.max_batch_tokens, kMaxCudaLogitRows);
   const MatrixSizes sizes = SizesOf(model.weights());
   TIDAL_ASSIGN_OR_RETURN(products_, CudaProducts::Create({.stream = stream_,
@@ -162,17 +158,18 @@ Status CudaExecutor::Allocate(const Model& model, const std::function<void(doubl
                    .max_sequences = options_.max_sequences,
                    .num_pages = options_.num_pages},
                   &upload_);
-  TIDAL_ASSIGN_OR_RETURN(selection_, CudaSelection::Create({.stream = stream_,
-                                                            .num_layers = config_.num_layers,
-                                                            .num_heads = config_.num_heads,
-                                                            .num_kv_heads = config_.num_kv_heads,
-                                                            .head_dim = config_.head_dim,
-                                                            .attn_scale = config_.attn_scale(),
-                                                            .precision = options_.precision,
-                                                            .max_sequences = options_.max_sequences,
-                                                            .max_tokens = MaxContext(),
-                                                            .upload = &upload_,
-                                                            .timer = &timer_}));
+  TIDAL_ASSIGN_OR_RETURN(selection_,
+                         CudaSelection::Create({.stream = stream_,
+                                                .num_layers = config_.num_layers,
+                                                .num_heads = config_.num_heads,
+                                                .num_kv_heads = config_.num_kv_heads,
+                                                .head_dim = config_.head_dim,
+                                                .attn_scale = config_.attn_scale(),
+                                                .precision = options_.precision,
+                                                .max_sequences = options_.max_sequences,
+                                                .max_tokens = static_cast<int32_t>(max_tokens),
+                                                .upload = &upload_,
+                                                .timer = &timer_}));
   tables_.ReserveLast(&upload_);
   TIDAL_RETURN_IF_ERROR(upload_.Allocate());
   TIDAL_ASSIGN_OR_RETURN(weights_, UploadWeights(model, products_.get(), progress));

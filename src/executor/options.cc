@@ -1,10 +1,12 @@
 #include "executor/options.h"
 
+#include <algorithm>
 #include <array>
 #include <span>
 #include <string>
 
 #include "base/check.h"
+#include "kv/page_pool.h"
 
 namespace tidal {
 namespace {
@@ -70,6 +72,11 @@ Result<IndexLayers> ParseIndexLayers(std::string_view flag, std::string_view tex
 }
 Result<int32_t> ParseIndexBits(std::string_view flag, std::string_view text) {
   return FindValue<int32_t>(kIndexBits, flag, text);
+}
+
+int32_t MaxSequenceTokens(int32_t max_context, int32_t num_pages) {
+  const int32_t pool_tokens = num_pages * kPageSize;
+  return max_context == 0 ? pool_tokens : std::min(max_context, pool_tokens);
 }
 
 }  // namespace tidal

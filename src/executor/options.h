@@ -23,6 +23,10 @@ Result<IndexLayers> ParseIndexLayers(std::string_view flag, std::string_view tex
 // code.
 Result<int32_t> ParseIndexBits(std::string_view flag, std::string_view text);
 
+// The tokens of the longest sequence: `max_context` (0: any number), at most what a KV pool of
+// `num_pages` pages holds.
+int32_t MaxSequenceTokens(int32_t max_context, int32_t num_pages);
+
 }  // namespace tidal
 
 #endif  // TIDAL_EXECUTOR_OPTIONS_H_

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "kv/page_pool.h"
+
 namespace tidal {
 namespace {
 
@@ -34,6 +36,12 @@ TEST(Options, ErrorsNameFlagTextAndChoices) {
             "--index-layers is \"0+1\", expected one of auto, all, none");
   EXPECT_EQ(ParseIndexBits("--index-bits", "8").status().message(),
             "--index-bits is \"8\", expected one of auto, 4, 2");
+}
+
+TEST(Options, SequencesEndWithTheirContextOrThePool) {
+  EXPECT_EQ(MaxSequenceTokens(0, 3), 3 * kPageSize);
+  EXPECT_EQ(MaxSequenceTokens(kPageSize + 1, 3), kPageSize + 1);
+  EXPECT_EQ(MaxSequenceTokens(3 * kPageSize + 1, 3), 3 * kPageSize);
 }
 
 }  // namespace
