@@ -1,19 +1,14 @@
 #include "cuda/cuda_executor.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
 #include <cuda_runtime_api.h>
-#include <limits>
-#include <optional>
 #include <string>
 #include <utility>
 
 #include "base/check.h"
 #include "base/math.h"
-#include "cuda/attention.h"
-#include "cuda/candidates.h"
 #include "cuda/cuda_activations.h"
+#include "cuda/cuda_attention.h"
 #include "cuda/cuda_cache.h"
 #include "cuda/cuda_limits.h"
 #include "cuda/cuda_status.h"
@@ -24,6 +19,8 @@
 #include "cuda/rows.h"
 #include "cuda/selection.h"
 #include "cuda/step_graphs.h"
+#include "cuda/step_output.h"
+#include "cuda/step_reports.h"
 #include "cuda/step_tables.h"
 #include "cuda/step_timer.h"
 #include "cuda/step_upload.h"
@@ -33,7 +30,6 @@ namespace {
 
 // Steps of more rows go through cuBLAS, which is not captured.
 constexpr int32_t kMaxGraphRows = 8;
-constexpr float kUnknown = std::numeric_limits<float>::quiet_NaN();
 
 class CudaExecutor : public Executor {
  public:
@@ -57,10 +53,9 @@ class CudaExecutor : public Executor {
                         CandidateList* lists) override;
   Status EndStep() override;
 
-  std::span<const RowReport> reports() const override { return reports_; }
+  std::span<const RowReport> reports() const override { return reports_.reports(); }
   std::span<const float> layer_masses(int32_t sequence) const override {
-    const auto num_layers = static_cast<size_t>(config_.num_layers);
-    return std::span(layer_masses_).subspan(static_cast<size_t>(sequence) * num_layers, num_layers);
+    return reports_.layer_masses(sequence);
   }
   Status PreparePlan(int32_t state, const AttentionPlan& plan) override;
   PageFormat page_format() const override { return cache_.page_format(); }
@@ -74,36 +69,19 @@ class CudaExecutor : public Executor {
   ExecutorProfile TakeProfile() override { return std::exchange(profile_, {}); }
 
  private:
-  Status UploadFrequencies();
-
   bool replays() const { return mode_ == StepGraphs::Mode::kReplay; }
-  bool HasTensorCores() const {
-    return options_.precision == Precision::kFast &&
-           HasTensorCoreAttention(config_.head_dim, options_.cache_type) &&
-           config_.gqa_ratio() <= kMaxDecodeAttentionRows;
-  }
-  bool IsMapped(const AttentionPlan& plan, int32_t layer) const {
-    const auto l = static_cast<size_t>(layer);
-    return l < plan.headmap.size() && !plan.headmap[l].empty();
-  }
-
   std::string GraphKey(const StepBatch& batch) const;
   StepGraphs::Mode BeginGraph(const std::string& key);
   LayerRole RoleOf(int32_t layer, std::span<const int32_t> sequences) const;
   void Observe(int32_t layer, std::span<const int32_t> sequences);
-  void EnqueueAttention(int32_t layer, AttendTo what);
   // What leaves the device at the end of a step.
   enum class Output : uint8_t { kLogits, kCandidates };
   void EnqueueOutput(int64_t num_rows, Output output);
   Status RunOutput(int64_t num_rows, Output output);
   void EnqueueReports();
-  void Report();
-  int64_t ScanBytes(const StepSequence& s, int32_t layer) const;
-  Status UploadHeadmaps(int32_t state, const AttentionPlan& plan);
 
   const ModelConfig& config_;
   const CudaExecutorOptions options_;
-  int32_t num_sms_ = 0;
   cudaStream_t stream_ = nullptr;
   std::unique_ptr<CudaProducts> products_;
   std::unique_ptr<CudaSelection> selection_;
@@ -111,15 +89,9 @@ class CudaExecutor : public Executor {
   CudaActivations act_;
   DeviceBuffer frequencies_;  // [rope_dim / 2] float64
   CudaCache cache_;
-  DeviceBuffer partial_;  // of attention
-  DeviceBuffer counters_;
-  DeviceBuffer headmaps_;  // [layers][states][KV heads]; made when a plan has one
-  DeviceBuffer device_logits_;
-  DeviceBuffer candidate_scratch_;
-  DeviceBuffer device_candidates_;
-  PinnedBuffer logits_;      // [kMaxCudaLogitRows][vocab_size]
-  PinnedBuffer candidates_;  // [kMaxCudaLogitRows] DeviceCandidates
-  PinnedBuffer choices_;     // the selection's reports, [layers][max_sequences]
+  CudaAttention attention_;
+  StepOutput output_;
+  StepReports reports_;
 
   StepUpload upload_;
   StepTables tables_;
@@ -130,17 +102,12 @@ class CudaExecutor : public Executor {
   StickyStatus status_;
   const StepBatch* batch_ = nullptr;
   int64_t rows_ = 0;
-  int64_t outputs_done_ = 0;         // of the batch's logit rows and candidate rows
-  std::vector<RowReport> reports_;   // [sequences]
-  std::vector<float> layer_masses_;  // [sequences][layers]
+  int64_t outputs_done_ = 0;  // of the batch's logit rows and candidate rows
   ExecutorProfile profile_;
 };
 
 Status CudaExecutor::Allocate(const Model& model, const std::function<void(double)>& progress) {
   TIDAL_RETURN_IF_CUDA_ERROR(cudaSetDevice(options_.device));
-  cudaDeviceProp properties;
-  TIDAL_RETURN_IF_CUDA_ERROR(cudaGetDeviceProperties(&properties, options_.device));
-  num_sms_ = properties.multiProcessorCount;
   TIDAL_RETURN_IF_CUDA_ERROR(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
   // Whole pages of the longest sequence.
   const int64_t max_tokens =
@@ -174,54 +141,12 @@ Status CudaExecutor::Allocate(const Model& model, const std::function<void(doubl
   TIDAL_RETURN_IF_ERROR(upload_.Allocate());
   TIDAL_ASSIGN_OR_RETURN(weights_, UploadWeights(model, products_.get(), progress));
   TIDAL_ASSIGN_OR_RETURN(act_, CudaActivations::Create(config_, max_rows));
-  TIDAL_RETURN_IF_ERROR(UploadFrequencies());
+  TIDAL_ASSIGN_OR_RETURN(frequencies_, UploadRopeFrequencies(config_));
   TIDAL_ASSIGN_OR_RETURN(cache_, CudaCache::Create(config_, options_));
-  const int32_t max_splits =
-      AttentionSplits(num_sms_, config_.head_dim, options_.cache_type, config_.num_kv_heads, 1);
-  // Parts of all items together: as many as the device runs at a time, or one an item.
-  const int64_t items = int64_t{options_.max_sequences} * config_.num_heads;
-  const int64_t parts = std::max<int64_t>(items, int64_t{max_splits} * config_.num_heads * 2);
-  constexpr auto kFloat = static_cast<int64_t>(sizeof(float));
-  TIDAL_ASSIGN_OR_RETURN(
-      partial_,
-      DeviceBuffer::Create(AttentionPartialFloats(1, 1, 1, config_.head_dim) * parts * kFloat,
-                           "partial results of attention"));
-  TIDAL_ASSIGN_OR_RETURN(counters_, DeviceBuffer::Create(items * kFloat, "counters of attention"));
-  TIDAL_RETURN_IF_CUDA_ERROR(
-      cudaMemset(counters_.data(), 0, static_cast<size_t>(counters_.bytes())));
-  const int64_t logit_bytes = kMaxCudaLogitRows * int64_t{config_.vocab_size} * kFloat;
-  TIDAL_ASSIGN_OR_RETURN(device_logits_, DeviceBuffer::Create(logit_bytes, "the logits"));
-  TIDAL_ASSIGN_OR_RETURN(logits_, PinnedBuffer::Create(logit_bytes, "the logits"));
-  TIDAL_ASSIGN_OR_RETURN(
-      candidate_scratch_,
-      DeviceBuffer::Create(CandidateScratchBytes(kMaxCudaLogitRows, config_.vocab_size),
-                           "finding candidates"));
-  constexpr int64_t kCandidateBytes = kMaxCudaLogitRows * int64_t{sizeof(DeviceCandidates)};
-  TIDAL_ASSIGN_OR_RETURN(device_candidates_, DeviceBuffer::Create(kCandidateBytes, "candidates"));
-  TIDAL_ASSIGN_OR_RETURN(candidates_, PinnedBuffer::Create(kCandidateBytes, "candidates"));
-  const int64_t report_bytes = int64_t{config_.num_layers} * options_.max_sequences *
-                               static_cast<int64_t>(sizeof(DeviceChoiceReport));
-  TIDAL_ASSIGN_OR_RETURN(choices_, PinnedBuffer::Create(report_bytes, "reports of choices"));
-  const auto max_sequences = static_cast<size_t>(options_.max_sequences);
-  reports_.reserve(max_sequences);
-  layer_masses_.reserve(max_sequences * static_cast<size_t>(config_.num_layers));
+  TIDAL_ASSIGN_OR_RETURN(attention_, CudaAttention::Create(config_, options_));
+  TIDAL_ASSIGN_OR_RETURN(output_, StepOutput::Create(config_.vocab_size));
+  TIDAL_ASSIGN_OR_RETURN(reports_, StepReports::Create(config_, options_.max_sequences));
   return CudaStatus(cudaDeviceSynchronize(), "making the executor");
-}
-
-Status CudaExecutor::UploadFrequencies() {
-  std::vector<double> frequencies(static_cast<size_t>(config_.rope_dim / 2));
-  for (size_t i = 0; i < frequencies.size(); ++i) {
-    const double exponent = -2.0 * static_cast<double>(i) / config_.rope_dim;
-    const double divisor = config_.rope_freq_divisors.empty()
-                               ? 1.0
-                               : static_cast<double>(config_.rope_freq_divisors[i]);
-    frequencies[i] = std::pow(static_cast<double>(config_.rope_theta), exponent) / divisor;
-  }
-  const auto bytes = static_cast<int64_t>(frequencies.size() * sizeof(double));
-  TIDAL_ASSIGN_OR_RETURN(frequencies_, DeviceBuffer::Create(bytes, "frequencies of RoPE"));
-  return CudaStatus(cudaMemcpy(frequencies_.data(), frequencies.data(), static_cast<size_t>(bytes),
-                               cudaMemcpyHostToDevice),
-                    "frequencies of RoPE");
 }
 
 ExecutorMemory CudaExecutor::memory() const {
@@ -250,8 +175,7 @@ Status CudaExecutor::BeginStep(const StepBatch& batch) {
   TIDAL_CHECK(rows_ >= 1 && rows_ <= options_.max_batch_tokens, "{} rows in a step", rows_);
   status_.Clear();
   outputs_done_ = 0;
-  reports_.assign(batch.sequences.size(), RowReport());
-  layer_masses_.assign(batch.sequences.size() * static_cast<size_t>(config_.num_layers), kUnknown);
+  reports_.BeginStep(batch);
   TIDAL_RETURN_IF_CUDA_ERROR(cudaSetDevice(options_.device));
   // The last step's upload has been read: EndStep waited for it.
   const int64_t upload_bytes = tables_.Fill(batch);
@@ -359,38 +283,9 @@ void CudaExecutor::Observe(int32_t layer, std::span<const int32_t> sequences) {
 void CudaExecutor::Attend(int32_t layer, AttendTo what, std::span<const int32_t> sequences) {
   if (replays()) return;
   timer_.BeginLayer(RoleOf(layer, sequences));
-  EnqueueAttention(layer, what);
+  const DeviceSets* sets = what == AttendTo::kSets ? selection_->sets() : nullptr;
+  status_.Note(attention_.Attend(layer, tables_, cache_.KvOf(layer), sets, act_, stream_));
   timer_.EndPart(what == AttendTo::kSets ? StepTimer::Part::kGather : StepTimer::Part::kFull);
-}
-
-void CudaExecutor::EnqueueAttention(int32_t layer, AttendTo what) {
-  const bool over_sets = what == AttendTo::kSets;
-  AttentionCall call;
-  call.step = tables_.StepOf(layer);
-  call.kv = cache_.KvOf(layer);
-  call.q = act_.q;
-  call.out = act_.attended;
-  call.num_heads = config_.num_heads;
-  call.attn_scale = config_.attn_scale();
-  call.workspace = {.partial = partial_.as<float>(), .counters = counters_.as<int32_t>()};
-  if (over_sets) {
-    call.sets = selection_->sets();
-    call.per_head = tables_.sets_per_head();
-    if (headmaps_.data() != nullptr) {
-      call.headmaps =
-          headmaps_.as<int32_t>() + int64_t{layer} * options_.max_sequences * config_.num_kv_heads;
-    }
-  }
-  if (!HasTensorCores()) {
-    status_.Note(AttendFloat(call, over_sets ? 1 : tables_.max_q_len(), stream_), "attention");
-    return;
-  }
-  const int32_t heads = call.per_head ? config_.num_heads : config_.num_kv_heads;
-  call.num_splits = AttentionSplits(num_sms_, config_.head_dim, options_.cache_type, heads,
-                                    call.step.num_sequences);
-  if (over_sets || tables_.has_decode()) status_.Note(AttendDecode(call, stream_), "attention");
-  if (!over_sets && tables_.has_prefill())
-    status_.Note(AttendPrefill(call, tables_.max_q_len(), stream_), "attention of a prefill");
 }
 
 void CudaExecutor::AttentionOutput(int32_t layer) {
@@ -429,9 +324,8 @@ void CudaExecutor::FeedForward(int32_t layer) {
 }
 
 void CudaExecutor::EnqueueOutput(int64_t num_rows, Output output) {
-  const ProductJob job = {.weight = &weights_.output,
-                          .out = device_logits_.as<float>(),
-                          .out_stride = config_.vocab_size};
+  const ProductJob job = {
+      .weight = &weights_.output, .out = output_.device_logits(), .out_stride = config_.vocab_size};
   products_->Multiply({.x = act_.x,
                        .x_stride = config_.model_dim,
                        .num_rows = num_rows,
@@ -441,23 +335,10 @@ void CudaExecutor::EnqueueOutput(int64_t num_rows, Output output) {
                        .jobs = {&job, 1}});
   if (output == Output::kCandidates) {
     const auto num_logit_rows = static_cast<int64_t>(batch_->logit_rows.size());
-    const CandidateCall call = {.logits = device_logits_.as<float>(),
-                                .stride = config_.vocab_size,
-                                .cols = config_.vocab_size,
-                                .num_rows = static_cast<int32_t>(num_rows),
-                                .rows = tables_.candidate_rows(outputs_done_ - num_logit_rows),
-                                .scratch = candidate_scratch_.data(),
-                                .out = device_candidates_.as<DeviceCandidates>()};
-    status_.Note(SelectCandidates(call, stream_), "finding candidates");
-    status_.Note(cudaMemcpyAsync(candidates_.data(), device_candidates_.data(),
-                                 static_cast<size_t>(num_rows) * sizeof(DeviceCandidates),
-                                 cudaMemcpyDeviceToHost, stream_),
-                 "reading candidates");
+    status_.Note(output_.EnqueueCandidates(tables_.candidate_rows(outputs_done_ - num_logit_rows),
+                                           num_rows, stream_));
   } else {
-    const auto bytes = static_cast<size_t>(num_rows * config_.vocab_size) * sizeof(float);
-    status_.Note(cudaMemcpyAsync(logits_.data(), device_logits_.data(), bytes,
-                                 cudaMemcpyDeviceToHost, stream_),
-                 "reading logits");
+    status_.Note(output_.EnqueueLogits(num_rows, stream_));
   }
   EnqueueReports();
   status_.Note(products_->status());
@@ -483,32 +364,20 @@ Status CudaExecutor::RunOutput(int64_t num_rows, Output output) {
 Status CudaExecutor::Logits(std::span<const int32_t> rows, float* logits) {
   const auto num_rows = static_cast<int64_t>(rows.size());
   TIDAL_RETURN_IF_ERROR(RunOutput(num_rows, Output::kLogits));
-  std::memcpy(logits, logits_.data(),
-              static_cast<size_t>(num_rows * config_.vocab_size) * sizeof(float));
+  output_.ReadLogits(num_rows, logits);
   return OkStatus();
 }
 
 Status CudaExecutor::BestCandidates(std::span<const CandidateRow> rows, float* /*scratch*/,
                                     CandidateList* lists) {
   TIDAL_RETURN_IF_ERROR(RunOutput(static_cast<int64_t>(rows.size()), Output::kCandidates));
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const DeviceCandidates& from = candidates_.as<DeviceCandidates>()[i];
-    CandidateList& list = lists[i];
-    list.size = static_cast<int32_t>(from.size);
-    std::copy_n(from.candidates, from.size, list.candidates);
-    list.softmax = {};
-    if (rows[i].wants_softmax && from.size > 0)
-      list.softmax = {.best = Finite(from.candidates[0].logit), .log_sum = std::log(from.exp_sum)};
-  }
+  output_.ReadCandidates(rows, lists);
   return OkStatus();
 }
 
 void CudaExecutor::EnqueueReports() {
   if (!tables_.has_plans()) return;
-  status_.Note(
-      cudaMemcpyAsync(choices_.data(), selection_->reports(), static_cast<size_t>(choices_.bytes()),
-                      cudaMemcpyDeviceToHost, stream_),
-      "reading what choices did");
+  status_.Note(reports_.EnqueueChoices(selection_->reports(), stream_));
 }
 
 Status CudaExecutor::EndStep() {
@@ -520,53 +389,8 @@ Status CudaExecutor::EndStep() {
   }
   status_.Note(timer_.AddTo(&profile_));
   TIDAL_RETURN_IF_ERROR(status_.status());
-  Report();
+  reports_.Finish(*batch_, cache_, &profile_);
   return OkStatus();
-}
-
-// What rows attended, and the bytes that this took: for sets by the counts that the choices left.
-void CudaExecutor::Report() {
-  const int64_t token_bytes = cache_.token_bytes();
-  for (size_t i = 0; i < batch_->sequences.size(); ++i) {
-    const StepSequence& s = batch_->sequences[i];
-    RowReport& report = reports_[i];
-    if (s.plan != nullptr) report.selected_mass = kUnknown;
-    double tokens_of_set = 0;
-    for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
-      const LayerRole role = s.plan == nullptr ? LayerRole::kFull : s.plan->Role(layer);
-      if (s.plan != nullptr && s.plan->Selects(layer)) {
-        const DeviceChoiceReport& choice =
-            choices_.as<DeviceChoiceReport>()[static_cast<size_t>(layer) *
-                                                  static_cast<size_t>(options_.max_sequences) +
-                                              i];
-        tokens_of_set = static_cast<double>(choice.tokens);
-        const float mass = choice.selected_mass;
-        layer_masses_[i * static_cast<size_t>(config_.num_layers) + static_cast<size_t>(layer)] =
-            mass;
-        if (std::isnan(report.selected_mass) || mass < report.selected_mass)
-          report.selected_mass = mass;
-        if (choice.fresh != 0) profile_.scan_bytes += ScanBytes(s, layer);
-      }
-      const bool full = role == LayerRole::kFull;
-      const double attended = full ? s.kv_len : tokens_of_set;
-      report.tokens_attended[static_cast<size_t>(role)] += attended;
-      ++report.layers[static_cast<size_t>(role)];
-      // A set per query head is read for each of them.
-      const bool per_head = !full && s.plan->scope == SetScope::kHead;
-      (full ? profile_.full_bytes : profile_.gather_bytes) +=
-          static_cast<int64_t>(attended) * token_bytes * (per_head ? config_.gqa_ratio() : 1);
-    }
-  }
-}
-
-// What scoring the keys of a layer reads.
-int64_t CudaExecutor::ScanBytes(const StepSequence& s, int32_t layer) const {
-  if (s.plan->scorer == Scorer::kNone) return 0;
-  const DeviceIndex& index = cache_.IndexOf(layer);
-  const bool by_index = IndexBits(s.plan->scorer) > 0 && index.base != nullptr;
-  const int64_t sealed = by_index ? s.kv_len / kPageSize : 0;
-  const int64_t tokens = s.kv_len - sealed * kPageSize;
-  return sealed * index.page_bytes + tokens * cache_.key_bytes();
 }
 
 Status CudaExecutor::ReadPage(PageId page, int32_t num_tokens, std::span<std::byte> kv,
@@ -584,32 +408,7 @@ Status CudaExecutor::WritePage(PageId page, int32_t num_tokens, std::span<const 
 Status CudaExecutor::PreparePlan(int32_t state, const AttentionPlan& plan) {
   TIDAL_RETURN_IF_CUDA_ERROR(cudaSetDevice(options_.device));
   TIDAL_RETURN_IF_ERROR(selection_->Prepare(state, plan));
-  return UploadHeadmaps(state, plan);
-}
-
-Status CudaExecutor::UploadHeadmaps(int32_t state, const AttentionPlan& plan) {
-  const bool has_map = std::any_of(plan.headmap.begin(), plan.headmap.end(),
-                                   [](const std::vector<int32_t>& map) { return !map.empty(); });
-  if (!has_map && headmaps_.data() == nullptr) return OkStatus();
-  const int64_t num_kv_heads = config_.num_kv_heads;
-  const int64_t layer_maps = options_.max_sequences * num_kv_heads;
-  if (headmaps_.data() == nullptr) {
-    TIDAL_ASSIGN_OR_RETURN(
-        headmaps_, DeviceBuffer::Create(
-                       config_.num_layers * layer_maps * static_cast<int64_t>(sizeof(int32_t)),
-                       "maps from heads to sets"));
-    TIDAL_RETURN_IF_CUDA_ERROR(
-        cudaMemset(headmaps_.data(), 0xff, static_cast<size_t>(headmaps_.bytes())));
-    graphs_.Clear();  // they were captured without the maps
-  }
-  for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
-    std::vector<int32_t> map(static_cast<size_t>(num_kv_heads), -1);
-    if (IsMapped(plan, layer)) map = plan.headmap[static_cast<size_t>(layer)];
-    int32_t* place = headmaps_.as<int32_t>() + layer * layer_maps + state * num_kv_heads;
-    TIDAL_RETURN_IF_CUDA_ERROR(
-        cudaMemcpy(place, map.data(), map.size() * sizeof(int32_t), cudaMemcpyHostToDevice));
-  }
-  return OkStatus();
+  return attention_.Prepare(state, plan, &graphs_);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "cuda/cuda_weights.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cuda_runtime_api.h>
 
 #include "base/check.h"
@@ -107,6 +108,22 @@ Result<CudaWeights> UploadWeights(const Model& model, CudaProducts* products,
         DeviceMatrixBytes(source.token_embd.dtype, source.token_embd.rows, source.token_embd.cols);
   }
   return weights;
+}
+
+Result<DeviceBuffer> UploadRopeFrequencies(const ModelConfig& config) {
+  std::vector<double> frequencies(static_cast<size_t>(config.rope_dim / 2));
+  for (size_t i = 0; i < frequencies.size(); ++i) {
+    const double exponent = -2.0 * static_cast<double>(i) / config.rope_dim;
+    const double divisor =
+        config.rope_freq_divisors.empty() ? 1.0 : static_cast<double>(config.rope_freq_divisors[i]);
+    frequencies[i] = std::pow(static_cast<double>(config.rope_theta), exponent) / divisor;
+  }
+  const auto bytes = static_cast<int64_t>(frequencies.size() * sizeof(double));
+  TIDAL_ASSIGN_OR_RETURN(DeviceBuffer buffer, DeviceBuffer::Create(bytes, "frequencies of RoPE"));
+  TIDAL_RETURN_IF_ERROR(CudaStatus(cudaMemcpy(buffer.data(), frequencies.data(),
+                                              static_cast<size_t>(bytes), cudaMemcpyHostToDevice),
+                                   "frequencies of RoPE"));
+  return buffer;
 }
 
 MatrixSizes SizesOf(const ModelWeights& weights) {

@@ -39,6 +39,9 @@ struct CudaWeights {
 Result<CudaWeights> UploadWeights(const Model& model, CudaProducts* products,
                                   const std::function<void(double)>& progress);
 
+// The angles that a position adds, [rope_dim / 2] float64. kOutOfMemory with the numbers.
+Result<DeviceBuffer> UploadRopeFrequencies(const ModelConfig& config);
+
 // The elements of the largest matrix, and the most columns of any, the output matrix aside.
 struct MatrixSizes {
   int64_t max_elems = 0;
