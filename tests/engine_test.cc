@@ -39,15 +39,6 @@ std::unique_ptr<Engine> MakeEngine(const std::string& path, EngineOptions option
   return std::move(engine).value();
 }
 
-std::vector<TokenId> SomeTokens(size_t n, uint32_t seed) {
-  std::vector<TokenId> tokens;
-  for (uint32_t state = seed; tokens.size() < n;) {
-    state = state * 1664525u + 1013904223u;
-    tokens.push_back(static_cast<TokenId>((state >> 16) % 250));  // below the special tokens
-  }
-  return tokens;
-}
-
 // Greedy tokens with their log-probabilities; equal bits mean equal logits up to what one number a
 // step can show.
 struct Answer {

@@ -53,15 +53,6 @@ AttentionPlan PlanFor(const ModelConfig& config, const std::string& text) {
   return plan.ok() ? std::move(plan).value() : AttentionPlan();
 }
 
-std::vector<int32_t> SomeTokens(size_t count, uint32_t seed) {
-  std::vector<int32_t> tokens;
-  for (uint32_t state = seed; tokens.size() < count;) {
-    state = state * 1664525u + 1013904223u;
-    tokens.push_back(static_cast<int32_t>((state >> 16) % 250));
-  }
-  return tokens;
-}
-
 // Turns slots back into positions.
 class PlanHarness::Recorder : public StepObserver {
  public:

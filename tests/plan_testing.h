@@ -38,9 +38,6 @@ TestModelSpec SmallModel(int32_t num_layers, int32_t num_kv_heads, int32_t gqa_r
 // A plan for the model; fails the test on an error.
 AttentionPlan PlanFor(const ModelConfig& config, const std::string& text);
 
-// Tokens below the special ones, the same for a seed everywhere.
-std::vector<int32_t> SomeTokens(size_t count, uint32_t seed);
-
 struct HarnessOptions {
   Isa isa = Isa::kAuto;
   Precision precision = Precision::kF32;

@@ -9,7 +9,7 @@
 //           attention_decode_softmax.cuh: what a warp makes of them; attention_decode_parts.cuh:
 //           what becomes of the warps' and the parts' results; here the kernel, its jobs and grid.
 // Bytes     K and V of the visible tokens (of the set) once, and the parts' results beside.
-// Early     kStartsEarly: a block's first tiles are under way before WaitForInputs, so that the
+// Early     a block's first tiles are under way before WaitForInputs, so that the
 //           memory is busy while the kernel before ends. Until then it may only touch
 //           - what was uploaded before the step: its tables, and where its sets lie;
 //           - K and V that earlier steps appended; the rows of the step's own tokens, which the
@@ -40,8 +40,6 @@ namespace tidal {
 namespace decode {
 namespace {
 
-// For measuring: whether blocks do anything before the kernel in front of them has ended.
-constexpr bool kStartsEarly = true;
 // Sets of up to so many parts for each block of a cluster are left to its blocks: a warp's second,
 // third and fourth tile take less time than parts that meet in the L2 cache.
 constexpr int kMaxPartsPerBlock = 4;
@@ -133,10 +131,6 @@ __global__ void __launch_bounds__(kThreads, ResidentBlocks(kHeadDim, kIsF8<T>))
   extern __shared__ __align__(16) uint8_t shared_bytes[];
   auto& shared = *reinterpret_cast<Shared<T, kHeadDim>*>(shared_bytes);
   __shared__ bool is_last;
-  if (!kStartsEarly) {
-    AllowNext();
-    WaitForInputs();
-  }
   const auto seq = static_cast<int32_t>(blockIdx.z);
   const auto part = static_cast<int32_t>(Grid<kSets>::Part());
   const DeviceSequence sequence = call.step.sequences[seq];
@@ -150,7 +144,7 @@ __global__ void __launch_bounds__(kThreads, ResidentBlocks(kHeadDim, kIsF8<T>))
     if (part == 0) WaitForInputs();
     return;
   }
-  const bool is_settled = kStartsEarly && !(kSets && (flags & kChooses) != 0);
+  const bool is_settled = !kSets || (flags & kChooses) == 0;
   if (!is_settled) {
     WaitForInputs();
     AllowNext();
@@ -313,20 +307,9 @@ cudaError_t LaunchDecode(const AttentionCall& call, cudaStream_t stream) {
 
 template <typename T>
 cudaError_t LaunchByHeadDim(const AttentionCall& call, cudaStream_t stream) {
-  switch (call.kv.head_dim) {
-    case 64:
-      return LaunchDecode<T, 64>(call, stream);
-    case 80:
-      return LaunchDecode<T, 80>(call, stream);
-    case 96:
-      return LaunchDecode<T, 96>(call, stream);
-    case 128:
-      return LaunchDecode<T, 128>(call, stream);
-    case 256:
-      return LaunchDecode<T, 256>(call, stream);
-    default:
-      return cudaErrorInvalidValue;
-  }
+  return LaunchForHeadDim<64, 80, 96, 128, 256>(call.kv.head_dim, [&](auto head_dim) {
+    return LaunchDecode<T, decltype(head_dim)::value>(call, stream);
+  });
 }
 
 }  // namespace

@@ -307,20 +307,9 @@ cudaError_t LaunchPrefill(const AttentionCall& call, int32_t max_q_len, cudaStre
 
 template <typename T>
 cudaError_t LaunchByHeadDim(const AttentionCall& call, int32_t max_q_len, cudaStream_t stream) {
-  switch (call.kv.head_dim) {
-    case 64:
-      return LaunchPrefill<T, 64>(call, max_q_len, stream);
-    case 80:
-      return LaunchPrefill<T, 80>(call, max_q_len, stream);
-    case 96:
-      return LaunchPrefill<T, 96>(call, max_q_len, stream);
-    case 128:
-      return LaunchPrefill<T, 128>(call, max_q_len, stream);
-    case 256:
-      return LaunchPrefill<T, 256>(call, max_q_len, stream);
-    default:
-      return cudaErrorInvalidValue;
-  }
+  return LaunchForHeadDim<64, 80, 96, 128, 256>(call.kv.head_dim, [&](auto head_dim) {
+    return LaunchPrefill<T, decltype(head_dim)::value>(call, max_q_len, stream);
+  });
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 
 #include <cstddef>
 #include <cuda_runtime.h>
+#include <type_traits>
 #include <utility>
 
 namespace tidal {
@@ -72,6 +73,18 @@ cudaError_t LaunchClusters(void (*kernel)(Params...), dim3 grid, dim3 cluster, d
   config.attrs = attributes;
   config.numAttrs = 2;
   return cudaLaunchKernelEx(&config, kernel, std::forward<Args>(args)...);
+}
+
+// launch(std::integral_constant<int, d>) for the d of kHeadDims that is head_dim, for kernels that
+// are compiled for each; cudaErrorInvalidValue for any other.
+template <int... kHeadDims, typename LaunchFor>
+cudaError_t LaunchForHeadDim(int32_t head_dim, const LaunchFor& launch) {
+  cudaError_t error = cudaErrorInvalidValue;
+  const auto launch_if = [&](auto dim) {
+    if (head_dim == dim) error = launch(dim);
+  };
+  (launch_if(std::integral_constant<int, kHeadDims>()), ...);
+  return error;
 }
 
 }  // namespace tidal

@@ -232,6 +232,9 @@ class ProductsOfTypeTest : public ProductsTest,
   void CheckSilu(const Shape& shape, int64_t num_rows);
 };
 
+// Where there are matrix-vector kernels: packed weights in float32 mode go through cuBLAS.
+class MatvecOfTypeTest : public ProductsOfTypeTest {};
+
 constexpr int64_t kPadding = 3;
 
 // Three jobs on normed rows, one of them with a bias.
@@ -416,8 +419,7 @@ class ReplayedGraph {
 // Products one behind the other, of fewer tasks than warps or blocks, as many, one more and many
 // more, and of all task sizes, each added to what is there: a task that nobody does, or two do,
 // shows. All sums are exact.
-TEST_P(ProductsOfTypeTest, ExactOneBehindTheOtherInReplayedGraphs) {
-  if (precision_ == Precision::kF32 && IsTiled(dtype())) GTEST_SKIP() << "runs in cuBLAS";
+TEST_P(MatvecOfTypeTest, ExactOneBehindTheOtherInReplayedGraphs) {
   constexpr int64_t kCols = 4096;
   constexpr int64_t kWarps = 132 * 8;
   constexpr int64_t kMost = 9 * kWarps + 5;
@@ -532,11 +534,10 @@ TEST_P(ProductsOfTypeTest, EqualSumsInDouble) {
   printf("%s: worst error %.3f of the tolerance\n", NameOf(dtype()), worst_);
 }
 
-TEST_P(ProductsOfTypeTest, ARowDoesNotDependOnTheOthers) {
+TEST_P(MatvecOfTypeTest, ARowDoesNotDependOnTheOthers) {
   for (const Shape& shape : ShapesFor(dtype())) {
     const TestRows rows(8, shape.cols, &random_);
     const TestMatrix matrix(dtype(), shape.rows, shape.cols, products_.get(), &random_);
-    if (precision_ == Precision::kF32 && IsTiled(dtype())) GTEST_SKIP() << "runs in cuBLAS";
     const std::vector<float> empty(static_cast<size_t>(8 * shape.rows), kNan);
     const DeviceArray<float> together(empty);
     const auto multiply = [&](int64_t first, int64_t count, float* out) {
@@ -582,13 +583,26 @@ TEST_P(ProductsOfTypeTest, GatheredRowsAreTheReferencesToTheBit) {
   }
 }
 
+using TypeAndPrecision = std::tuple<int, Precision>;
+std::string NameOfCase(const testing::TestParamInfo<TypeAndPrecision>& test) {
+  return std::string(NameOf(static_cast<DType>(std::get<0>(test.param)))) +
+         (std::get<1>(test.param) == Precision::kF32 ? "_F32" : "_Fast");
+}
+
+std::vector<TypeAndPrecision> CasesOfMatvec() {
+  std::vector<TypeAndPrecision> cases;
+  for (int type = 0; type < kNumKeptDTypes; ++type) {
+    cases.emplace_back(type, Precision::kFast);
+    if (!IsTiled(static_cast<DType>(type))) cases.emplace_back(type, Precision::kF32);
+  }
+  return cases;
+}
+
 INSTANTIATE_TEST_SUITE_P(All, ProductsOfTypeTest,
                          testing::Combine(testing::Range(0, kNumKeptDTypes),
                                           testing::Values(Precision::kFast, Precision::kF32)),
-                         [](const testing::TestParamInfo<std::tuple<int, Precision>>& test) {
-                           return std::string(NameOf(static_cast<DType>(std::get<0>(test.param)))) +
-                                  (std::get<1>(test.param) == Precision::kF32 ? "_F32" : "_Fast");
-                         });
+                         NameOfCase);
+INSTANTIATE_TEST_SUITE_P(All, MatvecOfTypeTest, testing::ValuesIn(CasesOfMatvec()), NameOfCase);
 
 TEST_F(ProductsTest, JobsMayDifferInType) {
   Start(Precision::kFast);

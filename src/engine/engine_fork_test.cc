@@ -38,15 +38,6 @@ class EngineForks : public testing::Test {
   std::filesystem::path path_;
 };
 
-std::vector<TokenId> SomeTokens(size_t n, uint32_t seed) {
-  std::vector<TokenId> tokens;
-  for (uint32_t state = seed; tokens.size() < n;) {
-    state = state * 1664525u + 1013904223u;
-    tokens.push_back(static_cast<TokenId>((state >> 16) % 250));  // below the special tokens
-  }
-  return tokens;
-}
-
 // Rows of logits by position.
 using Rows = std::map<int32_t, std::vector<float>>;
 

@@ -58,15 +58,6 @@ class EnginePlans : public testing::Test {
   std::filesystem::path folder_;
 };
 
-std::vector<TokenId> SomeTokens(size_t n, uint32_t seed) {
-  std::vector<TokenId> tokens;
-  for (uint32_t state = seed; tokens.size() < n;) {
-    state = state * 1664525u + 1013904223u;
-    tokens.push_back(static_cast<TokenId>((state >> 16) % 250));  // below the special tokens
-  }
-  return tokens;
-}
-
 Request GreedyRequest(const Engine& engine, std::vector<TokenId> prompt, int32_t max_tokens,
                       const std::string& plan) {
   Request request;

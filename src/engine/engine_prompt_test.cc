@@ -14,15 +14,6 @@ namespace {
 
 using ::testing::HasSubstr;
 
-std::vector<TokenId> SomeTokens(size_t n, uint32_t seed) {
-  std::vector<TokenId> tokens;
-  for (uint32_t state = seed; tokens.size() < n;) {
-    state = state * 1664525u + 1013904223u;
-    tokens.push_back(static_cast<TokenId>((state >> 16) % 250));
-  }
-  return tokens;
-}
-
 struct Answer {
   std::vector<TokenId> tokens;
   std::vector<float> logprobs;

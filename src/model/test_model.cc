@@ -188,6 +188,15 @@ int32_t TestTokenizerVocabSize() {
   return static_cast<int32_t>(std::size(kControlTokens) + 256 + std::size(kMerges));
 }
 
+std::vector<int32_t> SomeTokens(size_t count, uint32_t seed) {
+  std::vector<int32_t> tokens;
+  for (uint32_t state = seed; tokens.size() < count;) {
+    state = state * 1664525u + 1013904223u;
+    tokens.push_back(static_cast<int32_t>((state >> 16) % 250));
+  }
+  return tokens;
+}
+
 GgufWriter BuildRandomModel(const TestModelSpec& spec) {
   const int32_t vocab_size = spec.vocab_size == 0 ? TestTokenizerVocabSize() : spec.vocab_size;
   TIDAL_CHECK(vocab_size >= TestTokenizerVocabSize(), "{} tokens, the tokenizer alone has {}",

@@ -3,6 +3,7 @@
 #ifndef TIDAL_MODEL_TEST_MODEL_H_
 #define TIDAL_MODEL_TEST_MODEL_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -41,6 +42,9 @@ struct TestModelSpec {
 // "<|im_start|>", 2 "<|im_end|>", which is eos), 256 byte tokens (id 3 + rank in GPT-2's order),
 // then the merged ones.
 int32_t TestTokenizerVocabSize();
+
+// Random tokens below 250, which each of these vocabularies has; the same for a seed everywhere.
+std::vector<int32_t> SomeTokens(size_t count, uint32_t seed);
 
 // A complete model: metadata, a byte-level tokenizer (model "gpt2", pre "smollm" or "qwen2") with a
 // few merges, a ChatML template, and random weights. Matrices have about normal elements of
