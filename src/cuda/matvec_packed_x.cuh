@@ -48,74 +48,182 @@ __device__ StagedX SplitX(float* memory, int cols) {
           sums + cols / kChunkCols * kN * ChunkScales<kType>::kGroups};
 }
 
-// The power of two that brings `largest` into [2^14, 2^15), where the lower of
-// the two f16 of an element has all its bits; within what leaves its inverse
-// over kUnit finite.
-__device__ inline float PowerForF16(float largest) {
-  if (!(largest > 0)) return 1;
+// 2^exponent. REQUIRES: a normal number.
+__device__ inline float PowerOfTwo(int exponent) {
+  return __uint_as_float(static_cast<uint32_t>(127 + exponent) << 23);
+}
+
+// Of the power of two that brings `largest` into [2^14, 2^15), where the lower of the two f16 of an
+// element has all its bits; within what leaves its inverse over kUnit finite.
+__device__ inline int ExponentForF16(float largest) {
   const int exponent = static_cast<int>(__float_as_uint(largest) >> 23) - 127;
-  return __uint_as_float(static_cast<uint32_t>(127 + min(max(14 - exponent, -76), 100)) << 23);
+  return largest > 0 ? min(max(14 - exponent, -76), 100) : 0;
 }
 
-__device__ inline uint32_t HalfPair(__half a, __half b) {
-  return __half_as_ushort(a) | static_cast<uint32_t>(__half_as_ushort(b)) << 16;
-}
-
-// Writes four columns of row n; returns what they stand for, added up.
-template <DType kType, int kN>
-__device__ float StageQuad(float4 v, int n, int col, uint4* operands) {
-  using Sets = XSets<kType, kN>;
-  const float in[4] = {v.x, v.y, v.z, v.w};
-  __half upper[4];
-  __half lower[4];
+// Four elements as two f16 each: words of two columns, and what they stand for, added up.
+struct SplitQuad {
+  uint32_t upper[2];
+  uint32_t lower[2];
   float sum = 0;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    upper[i] = __float2half_rn(in[i]);
-    lower[i] = __float2half_rn(in[i] - __half2float(upper[i]));
-    sum += __half2float(upper[i]) + __half2float(lower[i]);
+
+  __device__ explicit SplitQuad(float4 v) {
+    Split(v.x, v.y, 0);
+    Split(v.z, v.w, 1);
   }
+
+ private:
+  static __device__ uint32_t Bits(__half2 pair) { return *reinterpret_cast<uint32_t*>(&pair); }
+  __device__ void Split(float a, float b, int word) {
+    const __half2 up = __floats2half2_rn(a, b);
+    const float2 u = __half22float2(up);
+    const __half2 low = __floats2half2_rn(a - u.x, b - u.y);
+    const float2 l = __half22float2(low);
+    sum += u.x + l.x;
+    sum += u.y + l.y;
+    upper[word] = Bits(up);
+    lower[word] = Bits(low);
+  }
+};
+
+// What a thread stages at once: four quads of columns, every other one of the 32 that it shares
+// with a neighbour, so that the two read whole sectors and each has all words of its operands.
+struct XRun {
+  static constexpr int kQuads = 4;
+  static constexpr int kCols = 4 * kQuads;
+  float4 quads[kQuads] = {};
+
+  // The thread's first column of the block's first kMatvecThreads * kCols.
+  static __device__ int FirstCol() {
+    const auto thread = static_cast<int>(threadIdx.x);
+    return thread / 2 * (2 * kCols) + thread % 2 * 4;
+  }
+  template <bool kAligned>
+  __device__ void Load(const float* row, int col, int end) {
+#pragma unroll
+    for (int i = 0; i < kQuads; ++i) quads[i] = LoadQuad<kAligned>(row, col + 8 * i, end);
+  }
+  __device__ float Squares() const {
+    float sum = 0;
+#pragma unroll
+    for (int i = 0; i < kQuads; ++i) sum += Square(quads[i]);
+    return sum;
+  }
+  __device__ void Fill(float v) {
+#pragma unroll
+    for (int i = 0; i < kQuads; ++i) quads[i] = {v, v, v, v};
+  }
+};
+
+// Stages a run of row n from `col` of what is staged on, unless it does not exist. Called by whole
+// warps.
+template <DType kType, int kN>
+__device__ void StageRun(const XRun& v, const XRun& norm, int n, int col, bool exists,
+                         const StagedX& x) {
+  using Sets = XSets<kType, kN>;
+  constexpr int kHalfGroups = Sets::kGroups / 2;
+  float4 w[XRun::kQuads];
+  float largest = 0;
+#pragma unroll
+  for (int i = 0; i < XRun::kQuads; ++i) {
+    w[i] = Times(v.quads[i], norm.quads[i]);
+    largest = fmaxf(
+        largest, fmaxf(fmaxf(fabsf(w[i].x), fabsf(w[i].y)), fmaxf(fabsf(w[i].z), fabsf(w[i].w))));
+  }
+  largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 1));
+  largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 2));
+  const int exponent = ExponentForF16(largest);
+
+  uint4 upper[2];
+  uint4 lower[2];
+  float sums[kHalfGroups] = {};
+#pragma unroll
+  for (int i = 0; i < XRun::kQuads; ++i) {
+    const float times = i % 2 == 0 ? 1 : kUpperTimes<kType>;
+    const float factor = PowerOfTwo(exponent) * (1 / times);
+    const SplitQuad quad(Times(w[i], {factor, factor, factor, factor}));
+    sums[i * kHalfGroups / XRun::kQuads] += times * quad.sum;
+#pragma unroll
+    for (int pair = 0; pair < 2; ++pair) {
+      reinterpret_cast<uint32_t*>(&upper[pair])[i] = quad.upper[pair];
+      reinterpret_cast<uint32_t*>(&lower[pair])[i] = quad.lower[pair];
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < kHalfGroups; ++i) sums[i] += __shfl_xor_sync(~0u, sums[i], 1);
+
+  if (!exists) return;
   const int chunk = col / kChunkCols;
+  const int half_of_chunk = col / 32 % 2;
   const int set = chunk % Sets::kSlots * Sets::kBlockRows + n % Sets::kBlockRows;
-  const int half = (chunk / Sets::kSlots * Sets::kBlocks + n / Sets::kBlockRows) * 2 + col / 32 % 2;
-  const int word = col % 32 / 16 * 2 + col % 16 / 8;
-  uint4* vector = operands + half * Sets::kHalfVectors + set * 8 + col % 8 / 2;
-  auto* at = reinterpret_cast<uint32_t*>(vector) + word;
-  at[0] = HalfPair(upper[0], upper[1]);
-  at[4] = HalfPair(upper[2], upper[3]);
-  at[16] = HalfPair(lower[0], lower[1]);
-  at[20] = HalfPair(lower[2], lower[3]);
-  return sum;
+  const int half =
+      (chunk / Sets::kSlots * Sets::kBlocks + n / Sets::kBlockRows) * 2 + half_of_chunk;
+  uint4* at = x.operands + half * Sets::kHalfVectors + set * 8 + col % 8 / 2;
+#pragma unroll
+  for (int pair = 0; pair < 2; ++pair) {
+    at[pair] = upper[pair];
+    at[4 + pair] = lower[pair];
+  }
+  const int row = chunk * kN + n;
+  if (threadIdx.x % 2 == 0) {
+#pragma unroll
+    for (int i = 0; i < kHalfGroups; ++i)
+      x.sums[row * Sets::kGroups + half_of_chunk * kHalfGroups + i] = sums[i] * kCodeUnit;
+  }
+  if (threadIdx.x % 4 == 0) x.units[row] = PowerOfTwo(-exponent) * (1 / ChunkScales<kType>::kUnit);
+}
+
+template <DType kType, int kN, bool kAligned>
+__device__ void StageRows(const MatvecParams& p, int pass, const StagedX& x, float (&squares)[kN]) {
+  constexpr int kStride = kMatvecThreads * XRun::kCols;
+  constexpr int kRows = kN == 2 || kN == 4 ? 2 : 1;  // whose loads are under way together,
+  constexpr int kSteps = kN == 1 ? 2 : 1;            // of so many runs
+  const int begin = pass * p.pass_cols;
+  const int count = StagedCols(p, pass);
+  const int end = min(p.cols, begin + count);
+  const float* rows[kN];
+#pragma unroll
+  for (int n = 0; n < kN; ++n) rows[n] = RowOfX(p, n);
+  for (int first = 0; first < count; first += kSteps * kStride) {
+    const int own = first + XRun::FirstCol();
+    XRun norm[kSteps];
+#pragma unroll
+    for (int i = 0; i < kSteps; ++i) {
+      norm[i].Fill(1);
+      if (p.norm != nullptr)
+        norm[i].template Load<kAligned>(p.norm, begin + own + i * kStride, end);
+    }
+#pragma unroll
+    for (int n = 0; n < kN; n += kRows) {
+      XRun v[kSteps][kRows];
+#pragma unroll
+      for (int i = 0; i < kSteps * kRows; ++i) {
+        const int col = begin + own + i / kRows * kStride;
+        const float* row = rows[n + i % kRows];
+        if (row != nullptr) v[i / kRows][i % kRows].template Load<kAligned>(row, col, end);
+      }
+#pragma unroll
+      for (int i = 0; i < kSteps; ++i) {
+        if (first + i * kStride >= count) break;
+        const int col = own + i * kStride;
+#pragma unroll
+        for (int row = 0; row < kRows; ++row) {
+          squares[n + row] += v[i][row].Squares();
+          StageRun<kType, kN>(v[i][row], norm[i], n + row, col, col < count, x);
+        }
+      }
+    }
+  }
 }
 
 // x of a pass, times the norm's weights, to shared memory; adds up the squares
 // of x.
 template <DType kType, int kN>
 __device__ void StageX(const MatvecParams& p, int pass, const StagedX& x, float (&squares)[kN]) {
-  constexpr int kGroupCols = UnitParts<kType>::kGroupCols;
-  constexpr int kGroups = XSets<kType, kN>::kGroups;
-  constexpr float kUpper = kUpperTimes<kType>;
-  ForEachQuad<kN>(
-      p, pass * p.pass_cols, StagedCols(p, pass), [&](int n, int col, float4 v, float4 norm) {
-        squares[n] += Square(v);
-        const float4 w = Times(v, norm);
-        float largest = fmaxf(fmaxf(fabsf(w.x), fabsf(w.y)), fmaxf(fabsf(w.z), fabsf(w.w)));
-#pragma unroll
-        for (int distance = 1; distance < kChunkCols / 4; distance *= 2)
-          largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, distance));
-        const float power = PowerForF16(largest);
-        const float times = col % 16 < 8 ? 1 : kUpper;
-        const float factor = power / times;
-        float sum = times * StageQuad<kType, kN>(Times(w, {factor, factor, factor, factor}), n, col,
-                                                 x.operands);
-#pragma unroll
-        for (int distance = 1; distance < kGroupCols / 4; distance *= 2)
-          sum += __shfl_xor_sync(~0u, sum, distance);
-        const int at = col / kChunkCols * kN + n;
-        if (col % kGroupCols == 0)
-          x.sums[at * kGroups + col % kChunkCols / kGroupCols] = sum * kCodeUnit;
-        if (col % kChunkCols == 0) x.units[at] = 1 / (power * ChunkScales<kType>::kUnit);
-      });
+  if (p.x_aligned) {
+    StageRows<kType, kN, true>(p, pass, x, squares);
+  } else {
+    StageRows<kType, kN, false>(p, pass, x, squares);
+  }
 }
 
 }  // namespace tidal
