@@ -39,7 +39,7 @@ struct MatvecParams {
   // the sums are kept there too.
   int32_t pass_cols = 0;
   int32_t num_passes = 0;
-  int32_t num_stages = 0;  // of each warp's ring
+  int32_t num_stages = 0;  // of each warp's ring, or the block's
   int32_t x_offset = 0;    // byte offsets in shared memory
   int32_t carry_offset = 0;
   int32_t ring_offset = 0;

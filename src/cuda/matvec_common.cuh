@@ -142,13 +142,6 @@ __device__ inline void PrefetchNorm(const MatvecParams& p) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(p.norm + col));
 }
 
-// Called by each warp that has no more loads to start. The next kernel's blocks come when all loads
-// of this one are on their way: earlier, theirs would be early too, and the memory idle while the
-// kernels change. Warp 0 has the most to load.
-__device__ inline void AllowNextAfterLoads() {
-  if (threadIdx.x < 32) AllowNext();
-}
-
 // The job that a task belongs to.
 __device__ inline int JobOf(const MatvecParams& p, int task) {
   int job = 0;
@@ -161,22 +154,15 @@ __device__ inline float WithBias(const MatvecParams::Job& job, int row, float va
 }
 __device__ inline float Silu(float v) { return v / (1.0f + expf(-v)); }
 
-// Stores or adds the product of row n of x with a row of the job's matrix.
-__device__ inline void PutResult(const MatvecParams& p, const MatvecParams::Job& job, int row,
-                                 int n, float value) {
-  float* out = job.out + n * job.out_stride + row;
-  *out = p.output == ProductOutput::kAdd ? LoadActivation(out) + value : value;
-}
-
-// Enqueues the kernel for at least `rows` rows of x; kernel_of(n), n a std::integral_constant of 1,
-// 2, 4 or 8, is the kernel for n.
+// Enqueues the kernel, with blocks of `threads`, for at least `rows` rows of x; kernel_of(n), n a
+// std::integral_constant of 1, 2, 4 or 8, is the kernel for n.
 template <typename KernelOf>
 cudaError_t LaunchForRows(int rows, const MatvecParams& params, int grid, int shared_bytes,
-                          cudaStream_t stream, KernelOf kernel_of) {
+                          cudaStream_t stream, KernelOf kernel_of, int threads = kMatvecThreads) {
   const auto launch = [&](auto kernel) {
     const cudaError_t error = PrepareShared(kernel, shared_bytes);
     if (error != cudaSuccess) return error;
-    return Launch(kernel, grid, kMatvecThreads, static_cast<size_t>(shared_bytes), stream, params);
+    return Launch(kernel, grid, threads, static_cast<size_t>(shared_bytes), stream, params);
   };
   switch (rows) {
     case 1:

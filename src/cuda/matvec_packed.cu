@@ -1,13 +1,17 @@
 // What      y = W x for 1 to 8 rows of x and packed weights; RMS norm in front, bias, addition or
 //           silu(gate) * up behind. Tensor cores multiply the codes as they are.
 // Shapes    W tiles (weight_layout.h), x [num_rows][cols] f32, out [num_rows][rows] f32.
-// Launch    one block of 8 warps per multiprocessor; tile t belongs to block t % grid, and its
-//           stages (256 columns; 128 of Q8_0) to the warps in turn. Rings and dependent launch as
-//           in matvec_float.cu.
+// Launch    one block of 8 warps that multiply and one beside them per multiprocessor; tile t
+//           belongs to block t % grid. The warp beside them copies a tile, a stage of eight times
+//           256 columns (128 of Q8_0) after the other, to a ring in shared memory, each warp works
+//           on its eighth of a stage, and the warp beside them adds up their sums of a tile and
+//           puts the results while they are at the next ones: no warp waits for all others but
+//           when x is staged. Dependent launch as in matvec_float.cu.
 // Bytes     W once, x once per multiprocessor from L2.
-// Work      per 16 x 256 weights of Q4_K and one row of x about 250 instructions of a warp, of the
-//           780 that the schedulers issue while memory delivers them: 80 mask codes, 16 are tensor
-//           core products, 16 pick their results, 40 apply scales.
+// Work      per 16 x 256 weights of Q4_K and one row of x about 210 instructions of a warp, of the
+//           520 that the schedulers of an H200 issue while memory delivers them: 80 mask codes, 16
+//           are tensor core products, 16 pick their results, 40 apply scales. They are a chain of
+//           some 430 cycles, which two warps of a scheduler have to hide.
 // Numerics  each element of x is scaled by a power of two for its 64 columns and split into two
 //           f16, whose products with codes are summed in float32 as tensor cores do (off by about
 //           2^-20 of the largest weight times the sum of |x|, where float32 would be by 2^-23);
@@ -16,37 +20,37 @@
 // Oracle    DequantizeRow and sums in double; products_test.cc.
 #include <cuda_fp16.h>
 
+#include "cuda/matvec_block_ring.cuh"
 #include "cuda/matvec_common.cuh"
 #include "cuda/matvec_packed_x.cuh"
-#include "cuda/matvec_ring.cuh"
 #include "cuda/packed_fragment.cuh"
 
 namespace tidal {
 namespace {
 
+// A block's warps: those that multiply, and the one that feeds them and puts results.
+constexpr int kThreads = kMatvecThreads + 32;
+
+// A stage of the ring has `stage` units (matvec_shape.h) for each of the warps.
 template <DType kType>
 struct Geometry {
+  static constexpr int kStageUnits = kMatvecWarps * StageUnits(kType);
+  static constexpr int kStageBytes = kMatvecWarps * StageBytes(kType);
+
   int num_tasks;
-  int first_stage;  // of this warp
-  int pass_stages;
+  int pass_units;
   int units;  // of a tile
   int tiles_per_task;
   int64_t tile_bytes;
 
   __device__ explicit Geometry(const MatvecParams& p)
       : num_tasks(p.task_begin[p.num_jobs]),
-        first_stage(static_cast<int>(threadIdx.x / 32)),
-        pass_stages(p.pass_cols / StageCols(kType)),
+        pass_units(p.pass_cols / UnitCols(kType)),
         units(static_cast<int>(UnitsPerTile(kType, p.cols))),
         tiles_per_task(p.output == ProductOutput::kSiluMul ? 2 : 1),
         tile_bytes(TileBytes(kType, p.cols)) {}
-  __device__ int EndStage(int pass) const {
-    const int stages = (units + StageUnits(kType) - 1) / StageUnits(kType);
-    return min(stages, (pass + 1) * pass_stages);
-  }
-  __device__ int UnitsOf(int stage) const {
-    return min(StageUnits(kType), units - stage * StageUnits(kType));
-  }
+  __device__ int BeginUnit(int pass) const { return pass * pass_units; }
+  __device__ int EndUnit(int pass) const { return min(units, (pass + 1) * pass_units); }
 };
 
 struct TileAt {
@@ -59,7 +63,7 @@ __device__ TileAt TileOfTask(const MatvecParams& p, int task, int i) {
   return {job, task - p.task_begin[job]};
 }
 
-// Walks the warp's stages in the order in which they will be used.
+// Walks the block's stages in the order in which they will be used.
 template <DType kType>
 class Feeder {
  public:
@@ -67,14 +71,21 @@ class Feeder {
       : p_(p), geometry_(geometry), task_(static_cast<int>(blockIdx.x)) {
     StartTile();
   }
-  __device__ void Feed(WarpRing* ring) {
-    if (pass_ == p_.num_passes) return AllowNextAfterLoads();
-    ring->FillOne(source_, geometry_.UnitsOf(stage_) * UnitBytes(kType));
-    stage_ += kMatvecWarps;
-    source_ += kMatvecWarps * StageBytes(kType);
-    if (stage_ < end_stage_) return;
+  __device__ bool HasMore() const { return pass_ < p_.num_passes; }
+  // The next kernel's blocks come when all loads of this one are on their way: earlier, theirs
+  // would be early too, and the memory idle while the kernels change.
+  __device__ void Feed(BlockRing* ring) {
+    constexpr int kUnits = Geometry<kType>::kStageUnits;
+    ring->Fill(source_, min(kUnits, end_unit_ - unit_) * UnitBytes(kType));
+    unit_ += kUnits;
+    source_ += kUnits * UnitBytes(kType);
+    if (unit_ < end_unit_) return;
     NextTile();
-    StartTile();
+    if (HasMore()) {
+      StartTile();
+    } else {
+      AllowNext();
+    }
   }
 
  private:
@@ -86,18 +97,12 @@ class Feeder {
     task_ = static_cast<int>(blockIdx.x);
     ++pass_;
   }
-  // Passes over passes in which the warp has nothing.
   __device__ void StartTile() {
-    stage_ = pass_ * geometry_.pass_stages + geometry_.first_stage;
-    while (pass_ < p_.num_passes && stage_ >= geometry_.EndStage(pass_)) {
-      ++pass_;
-      stage_ += geometry_.pass_stages;
-    }
-    if (pass_ == p_.num_passes) return;
-    end_stage_ = geometry_.EndStage(pass_);
+    unit_ = geometry_.BeginUnit(pass_);
+    end_unit_ = geometry_.EndUnit(pass_);
     const TileAt at = TileOfTask(p_, task_, i_);
     source_ = p_.jobs[at.job].weight + at.tile * geometry_.tile_bytes +
-              static_cast<int64_t>(stage_) * StageBytes(kType);
+              static_cast<int64_t>(unit_) * UnitBytes(kType);
   }
 
   const MatvecParams& p_;
@@ -105,8 +110,8 @@ class Feeder {
   int task_;
   int i_ = 0;
   int pass_ = 0;
-  int stage_ = 0;
-  int end_stage_ = 0;
+  int unit_ = 0;
+  int end_unit_ = 0;
   const uint8_t* source_ = nullptr;
 };
 
@@ -259,93 +264,227 @@ __device__ void PutPartial(float* partial, int tile, const Sums<kType, kN>& sums
   }
 }
 
+// Two buffers of the warps' sums of a task: the warps fill one while the other is added up.
 template <int kN>
-__device__ void Finish(const MatvecParams& p, int task, const float* partial, float inverse_rms) {
-  if (threadIdx.x >= kTileRows * kN) return;
-  const int n = static_cast<int>(threadIdx.x) % kN;
-  if (n >= p.num_rows) return;
-  const bool pairs = p.output == ProductOutput::kSiluMul;
-  float values[2];
-  const TileAt at = TileOfTask(p, task, 0);
-  const int row = at.tile * kTileRows + static_cast<int>(threadIdx.x) / kN;
-  if (row >= p.jobs[at.job].rows) return;
-  for (int tile = 0; tile < (pairs ? 2 : 1); ++tile) {
+class Partials {
+ public:
+  // barriers: two for each buffer.
+  __device__ Partials(float* memory, uint64_t* barriers) : memory_(memory), barriers_(barriers) {}
+  __device__ void InitBarriers() const {
+    for (int i = 0; i < kBuffers; ++i) {
+      Ready(i).Init(kMatvecWarps);
+      Free(i).Init(1);
+    }
+  }
+  __device__ float* Buffer(int task) const { return memory_ + task % kBuffers * kFloats; }
+  // Of the block's task number `task`, its whole warp: before and after putting its sums,
+  __device__ void WaitForFree(int task) const {
+    if (task >= kBuffers) Free(task % kBuffers).Wait(task / kBuffers - 1);
+  }
+  __device__ void Put(int task) const { Ready(task % kBuffers).ArriveWarp(); }
+  // before and after reading those of all warps.
+  __device__ void WaitForAll(int task) const { Ready(task % kBuffers).Wait(task / kBuffers); }
+  __device__ void Release(int task) const { Free(task % kBuffers).ArriveWarp(); }
+
+ private:
+  static constexpr int kBuffers = 2;
+  static constexpr int kFloats = static_cast<int>(PackedPartialBytes(kN) / 8);
+  __device__ SharedBarrier Ready(int i) const { return SharedBarrier(barriers_ + 2 * i); }
+  __device__ SharedBarrier Free(int i) const { return SharedBarrier(barriers_ + 2 * i + 1); }
+
+  float* memory_;
+  uint64_t* barriers_;
+};
+
+// The results of a task that a lane puts.
+template <int kN>
+class Results {
+ public:
+  // Asks for what they are added to: when the task begins, so that it is there at its end.
+  __device__ Results(const MatvecParams& p, int task)
+      : p_(p), at_(TileOfTask(p, task, 0)), pairs_(p.output == ProductOutput::kSiluMul) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      addend_[i] = 0;
+      bias_[i][0] = 0;
+      bias_[i][1] = 0;
+      if (!Exists(i)) continue;
+      const MatvecParams::Job& job = p.jobs[at_.job];
+      if (p.output == ProductOutput::kAdd) addend_[i] = LoadActivation(Out(i));
+      if (job.bias != nullptr) bias_[i][0] = job.bias[Row(i)];
+      if (pairs_ && p.jobs[1].bias != nullptr) bias_[i][1] = p.jobs[1].bias[Row(i)];
+    }
+  }
+  __device__ void Put(const float* partial, float inverse_rms) const {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      if (!Exists(i)) continue;
+      float value = bias_[i][0] + Sum(partial, i) * inverse_rms;
+      if (pairs_) {
+        const float* second = partial + kMatvecWarps * kTileRows * kN;
+        value = Silu(value) * (bias_[i][1] + Sum(second, i) * inverse_rms);
+      }
+      *Out(i) = addend_[i] + value;
+    }
+  }
+
+ private:
+  static constexpr int kCount = (kTileRows * kN + 31) / 32;
+  static __device__ int Index(int i) { return static_cast<int>(threadIdx.x % 32) + 32 * i; }
+  static __device__ int N() { return static_cast<int>(threadIdx.x % 32) % kN; }
+  __device__ int Row(int i) const { return at_.tile * kTileRows + Index(i) / kN; }
+  __device__ bool Exists(int i) const {
+    return Index(i) < kTileRows * kN && N() < p_.num_rows && Row(i) < p_.jobs[at_.job].rows;
+  }
+  __device__ float* Out(int i) const {
+    return p_.jobs[at_.job].out + N() * p_.jobs[at_.job].out_stride + Row(i);
+  }
+  __device__ float Sum(const float* partial, int i) const {
     float sum = 0;
 #pragma unroll
-    for (int warp = 0; warp < kMatvecWarps; ++warp) {
-      sum += partial[(tile * kMatvecWarps + warp) * kTileRows * kN + threadIdx.x];
-    }
-    values[tile] = WithBias(p.jobs[at.job + tile], row, sum * inverse_rms);
+    for (int warp = 0; warp < kMatvecWarps; ++warp)
+      sum += partial[warp * kTileRows * kN + Index(i)];
+    return sum;
   }
-  PutResult(p, p.jobs[at.job], row, n, pairs ? Silu(values[0]) * values[1] : values[0]);
+
+  const MatvecParams& p_;
+  TileAt at_;
+  bool pairs_;
+  float addend_[kCount];
+  float bias_[kCount][2];
+};
+
+// Waits for `threads` of the block's threads, on one of the barriers that are not __syncthreads's.
+__device__ __forceinline__ void SyncThreads(int barrier, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
+constexpr int kStartBarrier = 1;  // of all threads
+constexpr int kWorkBarrier = 2;   // of those that multiply
 
+// The warp beside those that multiply: starts the copies, adds up the warps' sums and puts results.
 template <DType kType, int kN>
-__global__ void __launch_bounds__(kMatvecThreads, 2)
-    PackedMatvecKernel(const __grid_constant__ MatvecParams p) {
-  extern __shared__ __align__(128) uint8_t shared[];
-  const int warp = threadIdx.x / 32;
-  const int lane = threadIdx.x % 32;
-  const Geometry<kType> geometry(p);
-  WarpRing ring(shared + p.ring_offset + warp * p.num_stages * StageBytes(kType),
-                reinterpret_cast<uint64_t*>(shared) + warp * kMaxStages, p.num_stages,
-                StageBytes(kType));
+__device__ void FeedAndFinish(const MatvecParams& p, const Geometry<kType>& geometry,
+                              const float* reduce, const Partials<kN>& partials, BlockRing ring) {
+  if (threadIdx.x % 32 == 0) {
+    ring.InitBarriers(kMatvecWarps);
+    partials.InitBarriers();
+  }
+  __syncwarp();
   Feeder<kType> feeder(p, geometry);
-  for (int i = 0; i < p.num_stages; ++i) feeder.Feed(&ring);
-  PrefetchNorm(p);
+  for (int i = 0; i < p.num_stages && feeder.HasMore(); ++i) feeder.Feed(&ring);
+  SyncThreads(kStartBarrier, kThreads);
   WaitForInputs();
-
-  auto* reduce = reinterpret_cast<float*>(shared + kBarrierBytes);  // [kN][warps]
-  auto* partials = reinterpret_cast<float*>(shared + p.x_offset);
-  constexpr int kPartialFloats = static_cast<int>(PackedPartialBytes(kN) / 8);  // of one buffer
-  const StagedX x = SplitX<kType, kN>(partials + 2 * kPartialFloats, p.pass_cols);
-  auto* carry = reinterpret_cast<float*>(shared + p.carry_offset) + threadIdx.x;
-  constexpr int kSums = Sums<kType, kN>::kCount;
-  float squares[kN] = {};
+  int count = 0;
   float inverse_rms = 1;
   for (int pass = 0; pass < p.num_passes; ++pass) {
+    const int stages =
+        (geometry.EndUnit(pass) - geometry.BeginUnit(pass) + Geometry<kType>::kStageUnits - 1) /
+        Geometry<kType>::kStageUnits * geometry.tiles_per_task;
+    for (int task = static_cast<int>(blockIdx.x); task < geometry.num_tasks; task += gridDim.x) {
+      const bool last = pass + 1 == p.num_passes;
+      if (!last) {
+        for (int i = 0; i < stages && feeder.HasMore(); ++i) {
+          ring.WaitForFree();
+          feeder.Feed(&ring);
+        }
+        continue;
+      }
+      const Results<kN> results(p, task);
+      for (int i = 0; i < stages && feeder.HasMore(); ++i) {
+        ring.WaitForFree();
+        feeder.Feed(&ring);
+      }
+      partials.WaitForAll(count);
+      if (count == 0) inverse_rms = InverseRms(p, SumOfSquares(reduce, threadIdx.x % kN));
+      results.Put(partials.Buffer(count), inverse_rms);
+      partials.Release(count);
+      ++count;
+    }
+  }
+}
+
+// One of the warps that multiply.
+template <DType kType, int kN>
+__device__ void StageAndMultiply(const MatvecParams& p, const Geometry<kType>& geometry,
+                                 const StagedX& x, float* carry, float* reduce,
+                                 const Partials<kN>& partials, BlockRing ring) {
+  constexpr int kUnits = StageUnits(kType);
+  constexpr int kSums = Sums<kType, kN>::kCount;
+  const int warp = threadIdx.x / 32;
+  const int lane = threadIdx.x % 32;
+  PrefetchNorm(p);
+  WaitForInputs();
+  float squares[kN] = {};
+  int count = 0;
+  for (int pass = 0; pass < p.num_passes; ++pass) {
     const bool last = pass + 1 == p.num_passes;
-    if (pass > 0) __syncthreads();
+    if (pass > 0) SyncThreads(kWorkBarrier, kMatvecThreads);
     StageX<kType, kN>(p, pass, x, squares);
     if (last) PutSquares(squares, reduce);
-    __syncthreads();
-    if (last) inverse_rms = InverseRms(p, SumOfSquares(reduce, threadIdx.x % kN));
+    if (pass == 0) {
+      SyncThreads(kStartBarrier, kThreads);
+    } else {
+      SyncThreads(kWorkBarrier, kMatvecThreads);
+    }
+    const int begin = geometry.BeginUnit(pass);
+    const int end = geometry.EndUnit(pass);
     int round = 0;
     for (int task = static_cast<int>(blockIdx.x); task < geometry.num_tasks; task += gridDim.x) {
-      float* partial = partials + round % 2 * kPartialFloats;
       for (int tile = 0; tile < geometry.tiles_per_task; ++tile) {
-        float* kept = carry + (round * geometry.tiles_per_task + tile) * kSums * kMatvecThreads;
+        float* kept = carry + round * kSums * kMatvecThreads;
         Sums<kType, kN> sums;
 #pragma unroll
         for (int i = 0; i < kSums; ++i) sums.At(i) = pass == 0 ? 0 : kept[i * kMatvecThreads];
-        const int begin = pass * geometry.pass_stages;
-        const int end = geometry.EndStage(pass);
-        for (int stage = begin + warp; stage < end; stage += kMatvecWarps) {
-          AddStage<kType, kN>(ring.Take(), geometry.UnitsOf(stage),
-                              (stage - begin) * XSets<kType, kN>::kStageChunks, x, lane, &sums);
-          feeder.Feed(&ring);
+        for (int unit = begin; unit < end; unit += Geometry<kType>::kStageUnits) {
+          const uint8_t* stage = ring.Take() + warp * StageBytes(kType);
+          const int own = unit + warp * kUnits;
+          if (own < end) {
+            AddStage<kType, kN>(stage, min(kUnits, end - own),
+                                (own - begin) * UnitCols(kType) / kChunkCols, x, lane, &sums);
+          }
+          ring.Release();
         }
         if (last) {
-          PutPartial(partial, tile, sums);
+          if (tile == 0) partials.WaitForFree(count);
+          PutPartial(partials.Buffer(count), tile, sums);
         } else {
 #pragma unroll
           for (int i = 0; i < kSums; ++i) kept[i * kMatvecThreads] = sums.At(i);
         }
+        ++round;
       }
-      if (last) {
-        __syncthreads();
-        Finish<kN>(p, task, partial, inverse_rms);
-      }
-      ++round;
+      if (last) partials.Put(count++);
     }
   }
+}
+
+template <DType kType, int kN>
+__global__ void __launch_bounds__(kThreads, kN < 8 ? 2 : 1)
+    PackedMatvecKernel(const __grid_constant__ MatvecParams p) {
+  extern __shared__ __align__(128) uint8_t shared[];
+  auto* barriers = reinterpret_cast<uint64_t*>(shared);
+  auto* reduce = reinterpret_cast<float*>(shared + kBarrierBytes);  // [kN][warps]
+  auto* memory = reinterpret_cast<float*>(shared + p.x_offset);
+  const Geometry<kType> geometry(p);
+  const BlockRing ring(shared + p.ring_offset, barriers, p.num_stages,
+                       Geometry<kType>::kStageBytes);
+  const Partials<kN> partials(memory, barriers + 2 * kMaxStages);
+  if (threadIdx.x >= kMatvecThreads) {
+    FeedAndFinish<kType, kN>(p, geometry, reduce, partials, ring);
+    return;
+  }
+  const StagedX x =
+      SplitX<kType, kN>(memory + PackedPartialBytes(kN) / int64_t{sizeof(float)}, p.pass_cols);
+  auto* carry = reinterpret_cast<float*>(shared + p.carry_offset) + threadIdx.x;
+  StageAndMultiply<kType, kN>(p, geometry, x, carry, reduce, partials, ring);
 }
 
 template <DType kType>
 cudaError_t Start(int rows, const MatvecParams& params, int grid, int shared_bytes,
                   cudaStream_t stream) {
-  return LaunchForRows(rows, params, grid, shared_bytes, stream,
-                       [](auto n) { return PackedMatvecKernel<kType, n>; });
+  return LaunchForRows(
+      rows, params, grid, shared_bytes, stream, [](auto n) { return PackedMatvecKernel<kType, n>; },
+      kThreads);
 }
 
 }  // namespace

@@ -175,8 +175,9 @@ __device__ void StageRun(const XRun& v, const XRun& norm, int n, int col, bool e
 template <DType kType, int kN, bool kAligned>
 __device__ void StageRows(const MatvecParams& p, int pass, const StagedX& x, float (&squares)[kN]) {
   constexpr int kStride = kMatvecThreads * XRun::kCols;
-  constexpr int kRows = kN == 2 || kN == 4 ? 2 : 1;  // whose loads are under way together,
-  constexpr int kSteps = kN == 1 ? 2 : 1;            // of so many runs
+  // Rows whose loads are under way together, of so many runs.
+  constexpr int kRows = kN == 2 || (kN == 4 && kAligned) ? 2 : 1;
+  constexpr int kSteps = kN == 1 ? 2 : 1;
   const int begin = pass * p.pass_cols;
   const int count = StagedCols(p, pass);
   const int end = min(p.cols, begin + count);

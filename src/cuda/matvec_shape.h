@@ -14,7 +14,7 @@ namespace tidal {
 
 inline constexpr int kMatvecWarps = 8;
 inline constexpr int kMatvecThreads = 32 * kMatvecWarps;
-inline constexpr int kMaxStages = 16;      // of a warp's ring
+inline constexpr int kMaxStages = 16;      // of a warp's ring, or of the block's
 inline constexpr int kXAlignCols = 256;    // x is staged in multiples of this
 inline constexpr int kPassQuantum = 2048;  // columns; passes are multiples of it
 inline constexpr int kFloatTaskRows = 4;   // weight rows that a warp works on at once, at most
