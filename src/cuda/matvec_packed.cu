@@ -192,15 +192,17 @@ __device__ __forceinline__ void AddStage(const uint8_t* stage, int units, int ch
   const int num_chunks = IsKType(kType) ? kUnitChunks : units;
   const int set = min(lane % 4, Sets::kSets - 1);
   const int slot = set / Sets::kBlockRows;
-  const uint4* operands = x.operands +
-                          chunk / Sets::kSlots * Sets::kBlocks * 2 * Sets::kHalfVectors +
-                          min(lane, Sets::kHalfVectors - 1);
+  const uint4* operands =
+      x.operands + chunk / Sets::kSlots * Sets::kBlocks * 2 * Sets::kHalfVectors;
+  const int vector = min(lane, Sets::kHalfVectors - 1);
+  const int swizzled = vector ^ Sets::Swizzle(vector / 8 / Sets::kBlockRows, 0);
 #pragma unroll
   for (int round = 0; round < Sets::kRounds; ++round) {
     uint4 b[Sets::kBlocks][2];
 #pragma unroll
     for (int i = 0; i < Sets::kBlocks * 2; ++i)
-      b[i / 2][i % 2] = operands[(round * Sets::kBlocks * 2 + i) * Sets::kHalfVectors];
+      b[i / 2][i % 2] = operands[(round * Sets::kBlocks * 2 + i) * Sets::kHalfVectors +
+                                 (swizzled ^ Sets::Swizzle(round * Sets::kSlots, i % 2))];
     ChunkSums<kGroups> chunk_sums[Sets::kBlocks] = {};
 #pragma unroll
     for (int s = 0; s < Sets::kSlots; ++s) {

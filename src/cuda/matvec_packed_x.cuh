@@ -31,10 +31,14 @@ struct XSets {
   static constexpr int kSets = kBlockRows * kSlots;
   static constexpr int kHalfVectors = kSets * 2 * 4;  // of 16 bytes, for 32 columns of a round
   static constexpr int kGroups = ChunkScales<kType>::kGroups;
+
+  // Vector v of the eight of a set is kept at v ^ this, so that what eight threads write at once,
+  // two neighbours' vectors of four half chunks, lies in all banks.
+  static __device__ int Swizzle(int chunk_of_stage, int half) { return chunk_of_stage | half << 2; }
 };
 
 // Operands [round][kBlocks][2 halves of a chunk][kSets][upper, lower][4 lanes]
-// uint4; sums of the groups' x [chunk][kN][kGroups] times kCodeUnit; units
+// uint4, the last eight swizzled; sums of the groups' x [chunk][kN][kGroups] times kCodeUnit; units
 // [chunk][kN]: what sums of these x with scaled codes are multiplied by.
 struct StagedX {
   uint4* operands;
@@ -157,11 +161,12 @@ __device__ void StageRun(const XRun& v, const XRun& norm, int n, int col, bool e
   const int set = chunk % Sets::kSlots * Sets::kBlockRows + n % Sets::kBlockRows;
   const int half =
       (chunk / Sets::kSlots * Sets::kBlocks + n / Sets::kBlockRows) * 2 + half_of_chunk;
-  uint4* at = x.operands + half * Sets::kHalfVectors + set * 8 + col % 8 / 2;
+  uint4* vectors = x.operands + half * Sets::kHalfVectors + set * 8;
+  const int first = col % 8 / 2 ^ Sets::Swizzle(chunk % Sets::kStageChunks, half_of_chunk);
 #pragma unroll
   for (int pair = 0; pair < 2; ++pair) {
-    at[pair] = upper[pair];
-    at[4 + pair] = lower[pair];
+    vectors[first ^ pair] = upper[pair];
+    vectors[first ^ pair ^ 4] = lower[pair];
   }
   const int row = chunk * kN + n;
   if (threadIdx.x % 2 == 0) {
