@@ -415,7 +415,6 @@ __device__ void StageAndMultiply(const MatvecParams& p, const Geometry<kType>& g
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
   PrefetchNorm(p);
-  WaitForInputs();
   float squares[kN] = {};
   int count = 0;
   for (int pass = 0; pass < p.num_passes; ++pass) {

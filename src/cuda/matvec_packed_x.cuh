@@ -177,27 +177,32 @@ __device__ void StageRun(const XRun& v, const XRun& norm, int n, int col, bool e
   if (threadIdx.x % 4 == 0) x.units[row] = PowerOfTwo(-exponent) * (1 / ChunkScales<kType>::kUnit);
 }
 
-template <DType kType, int kN, bool kAligned>
+template <DType kType, int kN, bool kAligned, bool kNormed>
 __device__ void StageRows(const MatvecParams& p, int pass, const StagedX& x, float (&squares)[kN]) {
   constexpr int kStride = kMatvecThreads * XRun::kCols;
   // Rows whose loads are under way together, of so many runs.
   constexpr int kRows = kN == 2 || (kN == 4 && kAligned) ? 2 : 1;
-  constexpr int kSteps = kN == 1 ? 2 : 1;
+  constexpr int kSteps = kN == 1 && kAligned && !kNormed ? 2 : 1;
   const int begin = pass * p.pass_cols;
   const int count = StagedCols(p, pass);
   const int end = min(p.cols, begin + count);
+  XRun norm[kSteps];
+  const auto load_norm = [&](int col) {
+#pragma unroll
+    for (int i = 0; i < kSteps; ++i) {
+      norm[i].Fill(1);
+      if (kNormed && p.norm != nullptr)
+        norm[i].template Load<kAligned>(p.norm, begin + col + i * kStride, end);
+    }
+  };
+  load_norm(XRun::FirstCol());
+  if (pass == 0) WaitForInputs();
   const float* rows[kN];
 #pragma unroll
   for (int n = 0; n < kN; ++n) rows[n] = RowOfX(p, n);
   for (int first = 0; first < count; first += kSteps * kStride) {
     const int own = first + XRun::FirstCol();
-    XRun norm[kSteps];
-#pragma unroll
-    for (int i = 0; i < kSteps; ++i) {
-      norm[i].Fill(1);
-      if (p.norm != nullptr)
-        norm[i].template Load<kAligned>(p.norm, begin + own + i * kStride, end);
-    }
+    if (first > 0) load_norm(own);
 #pragma unroll
     for (int n = 0; n < kN; n += kRows) {
       XRun v[kSteps][kRows];
@@ -222,13 +227,16 @@ __device__ void StageRows(const MatvecParams& p, int pass, const StagedX& x, flo
 }
 
 // x of a pass, times the norm's weights, to shared memory; adds up the squares
-// of x.
+// of x. The first pass waits for the kernel's inputs, having asked for the norm's weights, which
+// no kernel writes.
 template <DType kType, int kN>
 __device__ void StageX(const MatvecParams& p, int pass, const StagedX& x, float (&squares)[kN]) {
-  if (p.x_aligned) {
-    StageRows<kType, kN, true>(p, pass, x, squares);
+  if (!p.x_aligned) {
+    StageRows<kType, kN, false, true>(p, pass, x, squares);
+  } else if (p.norm != nullptr) {
+    StageRows<kType, kN, true, true>(p, pass, x, squares);
   } else {
-    StageRows<kType, kN, false>(p, pass, x, squares);
+    StageRows<kType, kN, true, false>(p, pass, x, squares);
   }
 }
 
