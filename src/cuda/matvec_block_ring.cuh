@@ -119,6 +119,12 @@ class BlockRing {
   }
   // The feeder: waits until the workers are done with the stage that is filled next.
   __device__ void WaitForFree() const { Empty(fill_.slot).Wait(fill_.phase - 1); }
+  // The feeder, before it ends: its lanes' own copies end with them.
+  __device__ void Drain() const {
+#if __CUDA_ARCH__ < 900
+    asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+  }
 
   // A worker: waits for the stage it takes next.
   __device__ const uint8_t* Take() const {

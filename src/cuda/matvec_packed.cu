@@ -1,12 +1,12 @@
 // What      y = W x for 1 to 8 rows of x and packed weights; RMS norm in front, bias, addition or
 //           silu(gate) * up behind. Tensor cores multiply the codes as they are.
 // Shapes    W tiles (weight_layout.h), x [num_rows][cols] f32, out [num_rows][rows] f32.
-// Launch    one block of 8 warps that multiply and one beside them per multiprocessor; tile t
-//           belongs to block t % grid. The warp beside them copies a tile, a stage of eight times
-//           256 columns (128 of Q8_0) after the other, to a ring in shared memory, each warp works
-//           on its eighth of a stage, and the warp beside them adds up their sums of a tile and
-//           puts the results while they are at the next ones: no warp waits for all others but
-//           when x is staged. Dependent launch as in matvec_float.cu.
+// Launch    one block of 8 warps that multiply and two beside them per multiprocessor; tile t
+//           belongs to block t % grid. One warp copies stages of eight times 256 columns (128 of
+//           Q8_0) of a tile to a ring in shared memory, each of the eight works on its part of a
+//           stage, and the last one adds up their sums of a tile and puts the results while they
+//           are at the next ones: no warp waits for all others but when x is staged. Dependent
+//           launch as in matvec_float.cu.
 // Bytes     W once, x once per multiprocessor from L2.
 // Work      per 16 x 256 weights of Q4_K and one row of x about 210 instructions of a warp, of the
 //           520 that the schedulers of an H200 issue while memory delivers them: 80 mask codes, 16
@@ -28,8 +28,9 @@
 namespace tidal {
 namespace {
 
-// A block's warps: those that multiply, and the one that feeds them and puts results.
-constexpr int kThreads = kMatvecThreads + 32;
+// A block's warps: those that multiply, one that feeds them, and one that puts results.
+constexpr int kFeederWarp = kMatvecWarps;
+constexpr int kThreads = kMatvecThreads + 2 * 32;
 
 // A stage of the ring has `stage` units (matvec_shape.h) for each of the warps.
 template <DType kType>
@@ -363,10 +364,10 @@ __device__ __forceinline__ void SyncThreads(int barrier, int threads) {
 constexpr int kStartBarrier = 1;  // of all threads
 constexpr int kWorkBarrier = 2;   // of those that multiply
 
-// The warp beside those that multiply: starts the copies, adds up the warps' sums and puts results.
+// The warp that starts the copies.
 template <DType kType, int kN>
-__device__ void FeedAndFinish(const MatvecParams& p, const Geometry<kType>& geometry,
-                              const float* reduce, const Partials<kN>& partials, BlockRing ring) {
+__device__ void FeedStages(const MatvecParams& p, const Geometry<kType>& geometry,
+                           const Partials<kN>& partials, BlockRing ring) {
   if (threadIdx.x % 32 == 0) {
     ring.InitBarriers(kMatvecWarps);
     partials.InitBarriers();
@@ -375,33 +376,28 @@ __device__ void FeedAndFinish(const MatvecParams& p, const Geometry<kType>& geom
   Feeder<kType> feeder(p, geometry);
   for (int i = 0; i < p.num_stages && feeder.HasMore(); ++i) feeder.Feed(&ring);
   SyncThreads(kStartBarrier, kThreads);
+  while (feeder.HasMore()) {
+    ring.WaitForFree();
+    feeder.Feed(&ring);
+  }
+  ring.Drain();
+}
+
+// The warp that adds up the sums of those that multiply, and puts results.
+template <DType kType, int kN>
+__device__ void PutResults(const MatvecParams& p, const Geometry<kType>& geometry,
+                           const float* reduce, const Partials<kN>& partials) {
   WaitForInputs();
+  SyncThreads(kStartBarrier, kThreads);
   int count = 0;
   float inverse_rms = 1;
-  for (int pass = 0; pass < p.num_passes; ++pass) {
-    const int stages =
-        (geometry.EndUnit(pass) - geometry.BeginUnit(pass) + Geometry<kType>::kStageUnits - 1) /
-        Geometry<kType>::kStageUnits * geometry.tiles_per_task;
-    for (int task = static_cast<int>(blockIdx.x); task < geometry.num_tasks; task += gridDim.x) {
-      const bool last = pass + 1 == p.num_passes;
-      if (!last) {
-        for (int i = 0; i < stages && feeder.HasMore(); ++i) {
-          ring.WaitForFree();
-          feeder.Feed(&ring);
-        }
-        continue;
-      }
-      const Results<kN> results(p, task);
-      for (int i = 0; i < stages && feeder.HasMore(); ++i) {
-        ring.WaitForFree();
-        feeder.Feed(&ring);
-      }
-      partials.WaitForAll(count);
-      if (count == 0) inverse_rms = InverseRms(p, SumOfSquares(reduce, threadIdx.x % kN));
-      results.Put(partials.Buffer(count), inverse_rms);
-      partials.Release(count);
-      ++count;
-    }
+  for (int task = static_cast<int>(blockIdx.x); task < geometry.num_tasks; task += gridDim.x) {
+    const Results<kN> results(p, task);
+    partials.WaitForAll(count);
+    if (count == 0) inverse_rms = InverseRms(p, SumOfSquares(reduce, threadIdx.x % kN));
+    results.Put(partials.Buffer(count), inverse_rms);
+    partials.Release(count);
+    ++count;
   }
 }
 
@@ -470,10 +466,9 @@ __global__ void __launch_bounds__(kThreads, kN < 8 ? 2 : 1)
   const BlockRing ring(shared + p.ring_offset, barriers, p.num_stages,
                        Geometry<kType>::kStageBytes);
   const Partials<kN> partials(memory, barriers + 2 * kMaxStages);
-  if (threadIdx.x >= kMatvecThreads) {
-    FeedAndFinish<kType, kN>(p, geometry, reduce, partials, ring);
-    return;
-  }
+  const int warp = static_cast<int>(threadIdx.x / 32);
+  if (warp == kFeederWarp) return FeedStages<kType, kN>(p, geometry, partials, ring);
+  if (warp > kFeederWarp) return PutResults<kType, kN>(p, geometry, reduce, partials);
   const StagedX x =
       SplitX<kType, kN>(memory + PackedPartialBytes(kN) / int64_t{sizeof(float)}, p.pass_cols);
   auto* carry = reinterpret_cast<float*>(shared + p.carry_offset) + threadIdx.x;

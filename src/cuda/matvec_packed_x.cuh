@@ -181,7 +181,7 @@ template <DType kType, int kN, bool kAligned, bool kNormed>
 __device__ void StageRows(const MatvecParams& p, int pass, const StagedX& x, float (&squares)[kN]) {
   constexpr int kStride = kMatvecThreads * XRun::kCols;
   // Rows whose loads are under way together, of so many runs.
-  constexpr int kRows = kN == 2 || (kN == 4 && kAligned) ? 2 : 1;
+  constexpr int kRows = kN == 2 || (kN == 4 && kAligned && !kNormed) ? 2 : 1;
   constexpr int kSteps = kN == 1 && kAligned && !kNormed ? 2 : 1;
   const int begin = pass * p.pass_cols;
   const int count = StagedCols(p, pass);
