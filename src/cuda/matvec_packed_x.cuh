@@ -96,7 +96,7 @@ struct XRun {
   static constexpr int kCols = 4 * kQuads;
   float4 quads[kQuads] = {};
 
-  // The thread's first column of the block's first kMatvecThreads * kCols.
+  // The thread's first column of every kMatvecThreads * kCols.
   static __device__ int FirstCol() {
     const auto thread = static_cast<int>(threadIdx.x);
     return thread / 2 * (2 * kCols) + thread % 2 * 4;
@@ -195,13 +195,16 @@ __device__ void StageRows(const MatvecParams& p, int pass, const StagedX& x, flo
         norm[i].template Load<kAligned>(p.norm, begin + col + i * kStride, end);
     }
   };
-  load_norm(XRun::FirstCol());
+  // A thread has the same columns of x, in the same order, whatever the passes are: its sum of
+  // squares, like all else, does not depend on how many rows there are.
+  const int first_col = (XRun::FirstCol() + kStride - begin % kStride) % kStride;
+  load_norm(first_col);
   if (pass == 0) WaitForInputs();
   const float* rows[kN];
 #pragma unroll
   for (int n = 0; n < kN; ++n) rows[n] = RowOfX(p, n);
   for (int first = 0; first < count; first += kSteps * kStride) {
-    const int own = first + XRun::FirstCol();
+    const int own = first + first_col;
     if (first > 0) load_norm(own);
 #pragma unroll
     for (int n = 0; n < kN; n += kRows) {
