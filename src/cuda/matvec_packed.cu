@@ -417,12 +417,12 @@ __device__ void StageAndMultiply(const MatvecParams& p, const Geometry<kType>& g
     const bool last = pass + 1 == p.num_passes;
     if (pass > 0) SyncThreads(kWorkBarrier, kMatvecThreads);
     StageX<kType, kN>(p, pass, x, squares);
-    if (last) PutSquares(squares, reduce);
     if (pass == 0) {
       SyncThreads(kStartBarrier, kThreads);
     } else {
       SyncThreads(kWorkBarrier, kMatvecThreads);
     }
+    if (last && p.norm != nullptr) PutSquares(squares, reduce);  // before the first Partials::Put
     const int begin = geometry.BeginUnit(pass);
     const int end = geometry.EndUnit(pass);
     int round = 0;
