@@ -221,7 +221,7 @@ __device__ void StageRows(const MatvecParams& p, int pass, const StagedX& x, flo
         const int col = own + i * kStride;
 #pragma unroll
         for (int row = 0; row < kRows; ++row) {
-          squares[n + row] += v[i][row].Squares();
+          if (kNormed) squares[n + row] += v[i][row].Squares();
           StageRun<kType, kN>(v[i][row], norm[i], n + row, col, col < count, x);
         }
       }
@@ -229,7 +229,7 @@ __device__ void StageRows(const MatvecParams& p, int pass, const StagedX& x, flo
   }
 }
 
-// x of a pass, times the norm's weights, to shared memory; adds up the squares
+// x of a pass, times the norm's weights, to shared memory; with a norm adds up the squares
 // of x. The first pass waits for the kernel's inputs, having asked for the norm's weights, which
 // no kernel writes.
 template <DType kType, int kN>
