@@ -142,8 +142,6 @@ class Bench {
     params.wanted = kBudget - 68;
     params.scorer = Scorer::kIndex4;
     params.merge = Merge::kMass;
-    params.marks = Allocate<TokenMarks>(max_tokens / 32);
-    params.counted = Allocate<CountedTotals>(1);
     params.counts_bins = 1;
     launch_.step = {OnDevice(std::vector<DeviceSequence>{{.q_len = 1, .kv_len = kv_len}}),
                     OnDevice(ids), OnDevice(std::vector<uint8_t>{kChooses}), 1};

@@ -33,6 +33,20 @@ __device__ __forceinline__ void ClusterSync() {
 #endif
 }
 
+// The same in two halves: what is written between them is not waited for.
+__device__ __forceinline__ void ClusterArrive() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  cooperative_groups::this_cluster().barrier_arrive();
+#endif
+}
+__device__ __forceinline__ void ClusterWait() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  cooperative_groups::this_cluster().barrier_wait();
+#else
+  __syncthreads();
+#endif
+}
+
 // The same shared variable of the block with this rank, which must not have ended.
 template <typename T>
 __device__ __forceinline__ T* OfBlock(T* shared, int32_t rank) {

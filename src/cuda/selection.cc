@@ -156,7 +156,8 @@ Status Selection::Start() {
   geometry_.precision = o.precision;
   TIDAL_RETURN_IF_CUDA_ERROR(PrepareTopK(&geometry_));
   const TopKShape shape = ShapeOfTopK(geometry_, o.max_tokens, geometry_.num_sms);
-  const int32_t shared_bytes = std::max(shape.shared_bytes, CountedSharedBytes(o.max_tokens));
+  const int32_t shared_bytes =
+      std::max(shape.shared_bytes, CountedSharedBytes(geometry_, o.max_tokens, geometry_.num_sms));
   if (shared_bytes > geometry_.max_shared_bytes) {
     return Unsupported(
         "choosing from {} tokens takes {} of shared memory a block, this device has {}: lower the "
@@ -192,10 +193,7 @@ ChoiceParams Selection::Lay(const Needs& needs, Arena* arena, int64_t* control_b
   ChoiceParams params;
   params.capacity = needs.capacity;
   params.totals = arena->Take<ChoiceTotals>(1);
-  if (needs.counts_bins) {
-    params.bins = arena->Take<uint32_t>(int64_t{needs.num_sets} * kTopKBins);
-    params.counted = arena->Take<CountedTotals>(needs.num_sets);
-  }
+  if (needs.counts_bins) params.bins = arena->Take<uint32_t>(int64_t{needs.num_sets} * kTopKBins);
   if (needs.keeps_sets) params.kept.headers = arena->Take<KeptHeader>(layers);
   *control_bytes = arena->bytes();
   params.slots = arena->Take<int32_t>(int64_t{needs.num_sets} * needs.capacity);
@@ -216,7 +214,6 @@ ChoiceParams Selection::Lay(const Needs& needs, Arena* arena, int64_t* control_b
   params.page_max = arena->Take<float>(pages * heads);
   params.unit_stats = arena->Take<float2>(RoundUp(CeilDiv(pages, kUnitPages), 2) * heads);
   params.masses = arena->Take<float>(needs.num_sets * tokens);
-  if (needs.counts_bins) params.marks = arena->Take<TokenMarks>(needs.num_sets * tokens / 32);
   if (needs.has_values) params.values = arena->Take<float>(needs.num_sets * tokens);
   if (needs.by_rank) {
     params.ranked = arena->Take<int32_t>(heads * tokens);

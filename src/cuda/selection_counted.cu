@@ -1,137 +1,113 @@
 // What      The sets of a choice by number whose values merging has counted in bins: always-kept
 //           tokens and the best of the others, as slots.
-// Shapes    values and masses float32 [num_sets][max_tokens]; bins [num_sets][kTopKBins]; marks
-//           [num_sets][max_tokens / 32]; sets int32 [num_sets][capacity], counts [num_sets];
-//           reports [num_sequences].
-// Layout    a set's tokens lie in equal slices over blocks. Each finds from the bins in which of
-//           them the last token taken lies, and says of its own which are above it and which in it.
-//           The block that is done last compares those few one by one, counts and writes the set.
-// Launch    grid (blocks of a set, most sets of a sequence, sequences), 512 threads: as many blocks
-//           as the device has multiprocessors, spread over the sets. 40 registers a thread, so that
-//           a block is there before merging's has left the multiprocessor.
-// Bytes     the values, once; per block 8 KB of bins; two bits per token written and read.
+// Shapes    values and masses float32 [num_sets][max_tokens]; bins [num_sets][kTopKBins];
+//           sets int32 [num_sets][capacity], counts [num_sets]; reports [num_sequences].
+// Layout    a set's tokens lie in equal slices over the blocks of a cluster. Each finds from the
+//           bins in which of them the last token taken lies, and says of its own which are above it
+//           and which in it. Those few are shown to all blocks; each compares them one by one and
+//           writes its part of the set.
+// Launch    grid (cluster, most sets of a sequence, sequences), 512 threads, clusters of 1 to 8: a
+//           barrier of the cluster instead of a counter in device memory, behind which a last
+//           block would read again what the others had written. 40 registers a thread, so that a
+//           block is there before merging's has left the multiprocessor.
+// Bytes     the values, once, of which a block has 48 KB under way; per block 8 KB of bins.
 // Numerics  exact: ties go to the smaller position. A set's tokens ascend. Selected mass in fixed
-//           point. Nothing depends on the batch or on the number of blocks, bit by bit.
+//           point. Nothing depends on the batch or on the size of clusters, bit by bit.
 // Oracle    top_k_test.cc, selection_test.cc; bench/cuda_selection_bench.cu.
 #include <algorithm>
+#include <cstddef>
 
+#include "cuda/mma.cuh"
 #include "cuda/selection_output.cuh"
 
 namespace tidal {
 namespace {
 
 constexpr int32_t kWarps = kTopKThreads / 32;
-// Tokens of a block at least, where a set has more.
-constexpr int32_t kLeastSlice = kTopKThreads;
-// Values that a thread has under way.
-constexpr int32_t kAtOnce = 4;
-// Tokens of the last bin that are compared one by one: the histograms' memory holds them twice.
+// Tokens that a warp fetches at once, four a lane, and how often ahead.
+constexpr int32_t kPiece = 128;
+constexpr int32_t kAhead = 6;
+// Words of 32 tokens whose values a warp has under way where values are read again.
+constexpr int32_t kAtOnce = 8;
+// Tokens of the last bin that are compared one by one.
 constexpr int32_t kMostListed = 1024;
 static_assert(kMostListed <= kTopKBins);
 
 // What a block has in shared memory.
-struct CountedMemory {
-  TopKMemory top_k;
-  ChoiceParams params;  // of the sequence
-  bool is_last;
+struct alignas(16) CountedMemory {
+  TopKMemory top_k;  // its histograms' place has the values under way first: Pieces
+  Fixed list[kMostListed];
+  ChoiceParams params;   // of the sequence
+  uint32_t num_chosen;   // of the slice: tokens that are taken whatever the last bin's are
+  uint32_t num_open;     // and those in the last bin
+  uint32_t open_before;  // tokens of the last bin that are taken in slices before the block's
+  Fixed set_mass;        // of the first block: the set's
 };
-// Behind it the last block has of the set
-struct SetWords {
-  uint32_t* chosen;   // [max_tokens / 32] a bit per token
-  uint32_t* open;     // [max_tokens / 32]
-  int32_t* page_ids;  // [max_tokens / kTokensPerPage]
+// Behind it.
+struct SliceWords {
+  uint32_t* chosen;   // [slice / 32] a bit per token
+  uint32_t* open;     // [slice / 32]
+  int32_t* page_ids;  // [slice / kTokensPerPage]
 };
-__device__ __forceinline__ SetWords WordsOf(CountedMemory* memory, int32_t max_tokens) {
-  auto* words = reinterpret_cast<uint32_t*>(memory + 1);
-  return {words, words + max_tokens / 32, reinterpret_cast<int32_t*>(words + max_tokens / 16)};
+
+// A block's tokens of so many, at most.
+__host__ __device__ __forceinline__ int32_t SliceTokens(int32_t tokens, int32_t blocks) {
+  return (tokens + blocks * kPiece - 1) / (blocks * kPiece) * kPiece;
+}
+int32_t SharedBytes(int32_t slice_tokens) {
+  return static_cast<int32_t>(sizeof(CountedMemory)) +
+         4 * (slice_tokens / 16 + slice_tokens / kTokensPerPage);
+}
+__device__ __forceinline__ SliceWords WordsOf(CountedMemory* memory, int32_t max_tokens) {
+  const int32_t words = SliceTokens(max_tokens, ClusterSize()) / 32;
+  auto* chosen = reinterpret_cast<uint32_t*>(memory + 1);
+  return {chosen, chosen + words, reinterpret_cast<int32_t*>(chosen + 2 * words)};
 }
 
 // A block's part of a set.
-struct Slice {
-  int32_t begin = 0;
-  int32_t end = 0;
-  int32_t num_blocks = 0;  // that have a part
+struct CountedSlice : SetOfChoice {
+  const float* values;  // of the set
+  const float* masses;
+  uint32_t* bins;
+  int32_t begin;
+  int32_t end;
+  SliceWords words;
+
+  __device__ __forceinline__ int32_t num_words() const { return (end - begin + 31) / 32; }
 };
-__device__ __forceinline__ Slice SliceOfBlock(int32_t kv_len) {
-  const auto blocks = static_cast<int32_t>(gridDim.x);
-  const int32_t tokens = max(((kv_len + blocks - 1) / blocks + 31) / 32 * 32, kLeastSlice);
-  Slice slice;
-  slice.begin = min(static_cast<int32_t>(blockIdx.x) * tokens, kv_len);
-  slice.end = min(slice.begin + tokens, kv_len);
-  slice.num_blocks = (kv_len + tokens - 1) / tokens;
+__device__ __forceinline__ CountedSlice SliceAt(const ChoiceLaunch& c, CountedMemory* memory) {
+  const auto set = static_cast<int32_t>(blockIdx.y);
+  const ChoiceParams& params = memory->params;
+  CountedSlice slice = {SetAt(c, &params, static_cast<int32_t>(blockIdx.z), set)};
+  const int64_t row = int64_t{set} * c.max_tokens;
+  slice.values = params.values + row;
+  slice.masses = params.masses + row;
+  slice.bins = params.bins + int64_t{set} * kTopKBins;
+  const int32_t tokens = SliceTokens(slice.kv_len, ClusterSize());
+  slice.begin = min(ClusterRank() * tokens, slice.kv_len);
+  slice.end = min(slice.begin + tokens, slice.kv_len);
+  slice.words = WordsOf(memory, c.max_tokens);
   return slice;
 }
 
-// The rows of a set.
-struct CountedSet : SetOfChoice {
-  const float* values;
-  const float* masses;
-  uint32_t* bins;
-  TokenMarks* marks;
-  CountedTotals* totals;
+// --- Marking
+
+// Values from `chosen` on are taken, those from `open` on may be.
+struct Bounds {
+  float chosen;
+  float open;
 };
-__device__ __forceinline__ CountedSet CountedSetAt(const ChoiceLaunch& c,
-                                                   const ChoiceParams& params, int32_t sequence,
-                                                   int32_t set) {
-  CountedSet job = {SetAt(c, &params, sequence, set)};
-  const int64_t row = int64_t{set} * c.max_tokens;
-  job.values = params.values + row;
-  job.masses = params.masses + row;
-  job.bins = params.bins + int64_t{set} * kTopKBins;
-  job.marks = params.marks + row / 32;
-  job.totals = params.counted + set;
-  return job;
-}
-
-// Tokens first, first + kTopKThreads, ... of this thread's lane, as many as lie in the slice.
-struct Loaded {
-  float of[kAtOnce];
-};
-__device__ __forceinline__ Loaded LoadValues(const CountedSet& job, const Slice& slice,
-                                             int32_t first) {
-  Loaded values;
-#pragma unroll
-  for (int32_t i = 0; i < kAtOnce; ++i) {
-    const int32_t pos = first + i * kTopKThreads;
-    values.of[i] = pos < slice.end ? job.values[pos] : 0.0f;
-  }
-  return values;
-}
-
-// Everything in bins above the result is taken; what is in its bin is open.
-__device__ __forceinline__ int32_t LastBin(const PassResult& result) {
-  if (result.kind == PassResult::kBin) return static_cast<int32_t>(result.bin);
-  return result.kind == PassResult::kTakeAll ? -1 : kTopKBins;
-}
-
-// Says of the slice's tokens what the bins tell; returns the thread's part of the chosen mass.
-// values: of the thread's first tokens.
-__device__ Fixed MarkSlice(const CountedSet& job, const Slice& slice, int32_t last_bin,
-                           Loaded values) {
-  const int32_t always_begin = job.params->always_begin;
-  const int32_t always_end = job.params->always_end;
-  const bool values_are_masses = job.values == job.masses;
-  const auto lane = static_cast<int32_t>(threadIdx.x % 32);
-  const int32_t own_first = slice.begin + static_cast<int32_t>(threadIdx.x);
-  Fixed mass = 0;
-  for (int32_t first = own_first; first - lane < slice.end; first += kAtOnce * kTopKThreads) {
-    if (first != own_first) values = LoadValues(job, slice, first);
-#pragma unroll
-    for (int32_t i = 0; i < kAtOnce; ++i) {
-      const int32_t pos = first + i * kTopKThreads;
-      if (pos - lane >= slice.end) break;
-      const bool is_token = pos < slice.end;
-      const bool always = is_token && (pos < always_begin || pos >= always_end);
-      const uint32_t ordered = is_token && !always ? OrderedBits(values.of[i]) : 0;
-      const int32_t bin = ordered != 0 ? ProbabilityBin(ordered) : -1;
-      const bool is_chosen = always || (ordered != 0 && bin > last_bin);
-      const uint32_t chosen = __ballot_sync(kAllLanes, is_chosen);
-      const uint32_t open = __ballot_sync(kAllLanes, ordered != 0 && bin == last_bin);
-      if (lane == 0) job.marks[pos / 32] = {chosen, open};
-      if (is_chosen) mass += ToFixed(values_are_masses ? values.of[i] : job.masses[pos]);
+__device__ __forceinline__ Bounds BoundsOf(const PassResult& result) {
+  switch (result.kind) {
+    case PassResult::kBin: {
+      const auto bin = static_cast<int32_t>(result.bin);
+      return {BeginOfBin(bin + 1), BeginOfBin(bin)};
     }
+    case PassResult::kTakeAll:
+      return {BeginOfBin(0), BeginOfBin(0)};
+    default:
+      return {BeginOfBin(kTopKBins), BeginOfBin(kTopKBins)};
   }
-  return mass;
 }
 
 // A value and its token in one number: larger values are larger, then smaller positions.
@@ -142,172 +118,267 @@ __device__ __forceinline__ int32_t PositionOf(Fixed listed) {
   return static_cast<int32_t>(0xffffffffu - static_cast<uint32_t>(listed));
 }
 
-// Takes the `wanted` best of the few open tokens; returns the thread's part of their mass.
-__device__ Fixed TakeListed(const CountedSet& job, uint32_t wanted, uint32_t* chosen,
-                            const uint32_t* open, int32_t words, TopKMemory* memory) {
-  auto* positions = reinterpret_cast<int32_t*>(memory->total_sums);
-  for (auto word = static_cast<int32_t>(threadIdx.x); word < words; word += kTopKThreads) {
-    uint32_t bits = open[word];
-    if (bits == 0) continue;
-    uint32_t at = atomicAdd(&memory->equal, static_cast<uint32_t>(__popc(bits)));
-    for (; bits != 0; bits &= bits - 1)
-      positions[at++] = word * 32 + __ffs(static_cast<int32_t>(bits)) - 1;
+// The warp's pieces of a slice, each kWarps behind the one before.
+struct Pieces {
+  const float* values;  // from the slice's begin on
+  float* ring;          // [kAhead][kPiece]
+  int32_t tokens;       // of the slice
+  int32_t lane;
+  int32_t warp;
+
+  __device__ __forceinline__ Pieces(const CountedSlice& slice, TopKMemory* memory)
+      : values(slice.values + slice.begin),
+        tokens(slice.end - slice.begin),
+        lane(static_cast<int32_t>(threadIdx.x % 32)),
+        warp(static_cast<int32_t>(threadIdx.x / 32)) {
+    static_assert(kWarps * kAhead * kPiece * 4 <= offsetof(TopKMemory, results));
+    ring = reinterpret_cast<float*>(memory) + warp * kAhead * kPiece;
   }
-  __syncthreads();
-  const uint32_t count = memory->equal;
-  for (uint32_t i = threadIdx.x; i < count; i += kTopKThreads) {
-    const int32_t pos = positions[i];
-    memory->sums[i] = Listed(OrderedBits(job.values[pos]), pos);
+  __device__ __forceinline__ int32_t Begin(int32_t i) const { return (i * kWarps + warp) * kPiece; }
+  // A group of copies whether there is such a piece or not. What lies behind the slice's last four
+  // tokens stays as it was.
+  __device__ __forceinline__ void Fetch(int32_t i) const {
+    const int32_t token = Begin(i) + lane * 4;
+    if (token < tokens) CopyAsync16(ring + i % kAhead * kPiece + lane * 4, values + token, true);
+    CommitCopies();
+  }
+};
+
+// Says of the slice's tokens what the bins tell, and lists those in the last bin where there are
+// few. Returns the thread's part of the chosen mass, where values are masses.
+__device__ Fixed MarkSlice(const CountedSlice& slice, const Pieces& pieces, const Bounds& bounds,
+                           bool lists, CountedMemory* memory) {
+  const int32_t always_begin = slice.params->always_begin;
+  const int32_t open_end = min(slice.params->always_end, slice.end);
+  const uint32_t lanes_before = (1u << pieces.lane) - 1;
+  Fixed mass = 0;
+  uint32_t num_chosen = 0;
+  for (int32_t i = 0; pieces.Begin(i) < pieces.tokens; ++i) {
+    WaitForCopies<kAhead - 1>();
+    __syncwarp();
+    float values[4];
+#pragma unroll
+    for (int32_t w = 0; w < 4; ++w)
+      values[w] = pieces.ring[i % kAhead * kPiece + w * 32 + pieces.lane];
+    __syncwarp();  // all lanes have read the piece
+    pieces.Fetch(i + kAhead);
+    const int32_t first = slice.begin + pieces.Begin(i);
+    uint4 chosen;
+    uint4 open;
+    const auto mark = [&](int32_t w, uint32_t* chosen_word, uint32_t* open_word) {
+      const int32_t pos = first + w * 32 + pieces.lane;
+      const bool competes = pos >= always_begin && pos < open_end;
+      const bool is_chosen = competes ? values[w] >= bounds.chosen : pos < slice.end;
+      const bool is_open = competes && !is_chosen && values[w] >= bounds.open;
+      *chosen_word = __ballot_sync(kAllLanes, is_chosen);
+      *open_word = __ballot_sync(kAllLanes, is_open);
+      num_chosen += static_cast<uint32_t>(__popc(*chosen_word));
+      if (is_chosen) mass += ToFixed(values[w]);
+      if (*open_word == 0) return;
+      uint32_t at = 0;
+      if (pieces.lane == 0)
+        at = atomicAdd(&memory->num_open, static_cast<uint32_t>(__popc(*open_word)));
+      at = __shfl_sync(kAllLanes, at, 0) + static_cast<uint32_t>(__popc(*open_word & lanes_before));
+      if (lists && is_open) memory->list[at] = Listed(OrderedBits(values[w]), pos);
+    };
+    mark(0, &chosen.x, &open.x);
+    mark(1, &chosen.y, &open.y);
+    mark(2, &chosen.z, &open.z);
+    mark(3, &chosen.w, &open.w);
+    if (pieces.lane != 0) continue;
+    reinterpret_cast<uint4*>(slice.words.chosen)[pieces.Begin(i) / kPiece] = chosen;
+    reinterpret_cast<uint4*>(slice.words.open)[pieces.Begin(i) / kPiece] = open;
+  }
+  if (pieces.lane == 0 && num_chosen != 0) atomicAdd(&memory->num_chosen, num_chosen);
+  return mass;
+}
+
+// --- The tokens of the last bin
+
+// A number of each block of a cluster, by lanes; 0 in the others.
+__device__ __forceinline__ uint32_t OfBlocks(uint32_t* number) {
+  const auto lane = static_cast<int32_t>(threadIdx.x % 32);
+  return lane < ClusterSize() ? *OfBlock(number, lane) : 0;
+}
+__device__ __forceinline__ uint32_t SumOfBlocksBefore(uint32_t of_lane, int32_t rank) {
+  const auto lane = static_cast<int32_t>(threadIdx.x % 32);
+  return __reduce_add_sync(kAllLanes, lane < rank ? of_lane : 0);
+}
+
+// Takes the `wanted` best of the few open tokens: those of the block's slice, and says how many
+// slices before it have. Returns the thread's part of the mass of the former.
+__device__ Fixed TakeListed(const CountedSlice& slice, uint32_t wanted, CountedMemory* memory) {
+  constexpr uint32_t kThreadsPerToken = 4;
+  const auto lane = static_cast<int32_t>(threadIdx.x % 32);
+  const auto warp = static_cast<int32_t>(threadIdx.x / 32);
+  Fixed* all = memory->top_k.sums;
+  const uint32_t counts = OfBlocks(&memory->num_open);
+  const uint32_t count = SumOfBlocksBefore(counts, ClusterSize());
+  for (int32_t rank = warp; rank < ClusterSize(); rank += kWarps) {
+    const uint32_t before = SumOfBlocksBefore(counts, rank);
+    const uint32_t theirs = __shfl_sync(kAllLanes, counts, rank);
+    const Fixed* list = OfBlock(memory, rank)->list;
+    for (auto i = static_cast<uint32_t>(lane); i < theirs; i += 32) all[before + i] = list[i];
   }
   __syncthreads();
   Fixed mass = 0;
-  for (uint32_t i = threadIdx.x; i < count; i += kTopKThreads) {
-    const Fixed mine = memory->sums[i];
-    uint32_t before = 0;
-#pragma unroll 8
-    for (uint32_t j = 0; j < count; ++j) before += memory->sums[j] > mine ? 1 : 0;
-    if (before >= wanted) continue;
+  uint32_t num_before = 0;
+  const uint32_t share = threadIdx.x % kThreadsPerToken;
+  for (uint32_t first = 0; first < count; first += kTopKThreads / kThreadsPerToken) {
+    const uint32_t i = first + threadIdx.x / kThreadsPerToken;
+    const Fixed mine = i < count ? all[i] : 0;
+    uint32_t better = 0;
+#pragma unroll 4
+    for (uint32_t j = share; j < count; j += kThreadsPerToken) better += all[j] > mine ? 1 : 0;
+#pragma unroll
+    for (uint32_t d = 1; d < kThreadsPerToken; d *= 2)
+      better += __shfl_xor_sync(kAllLanes, better, static_cast<int>(d));
+    if (i >= count || share != 0 || better >= wanted) continue;
     const int32_t pos = PositionOf(mine);
-    atomicOr(&chosen[pos / 32], 1u << pos % 32);
-    mass += ToFixed(job.masses[pos]);
+    if (pos < slice.begin) ++num_before;
+    if (pos < slice.begin || pos >= slice.end) continue;
+    const int32_t at = pos - slice.begin;
+    atomicOr(&slice.words.chosen[at / 32], 1u << at % 32);
+    mass += ToFixed(ValueOfOrdered(static_cast<uint32_t>(mine >> 32)));
   }
+  if (num_before != 0) atomicAdd(&memory->open_before, num_before);
   __syncthreads();
   return mass;
 }
 
-// Calls f(word, ordered) with the open tokens, a warp with 32 of a word; 0: not open.
+// Calls f(word, value) with the tokens of `bits`, a warp with 32 of a word; NaN: not one of them.
 template <typename F>
-__device__ __forceinline__ void ForEachOpen(const CountedSet& job, const uint32_t* open,
-                                            int32_t words, F f) {
+__device__ __forceinline__ void ForEachToken(const CountedSlice& slice, const uint32_t* bits,
+                                             const float* row, F f) {
   const auto lane = static_cast<int32_t>(threadIdx.x % 32);
-  for (auto first = static_cast<int32_t>(threadIdx.x / 32); first < words;
+  const int32_t num_words = slice.num_words();
+  for (auto first = static_cast<int32_t>(threadIdx.x / 32); first < num_words;
        first += kWarps * kAtOnce) {
     float values[kAtOnce];
-    bool is_open[kAtOnce];
 #pragma unroll
     for (int32_t i = 0; i < kAtOnce; ++i) {
       const int32_t word = first + i * kWarps;
-      is_open[i] = word < words && (open[word] >> lane & 1) != 0;
-      values[i] = is_open[i] ? job.values[word * 32 + lane] : 0.0f;
+      const bool is_one = word < num_words && (bits[word] >> lane & 1) != 0;
+      values[i] = is_one ? row[slice.begin + word * 32 + lane] : __int_as_float(0x7fc00000);
     }
 #pragma unroll
     for (int32_t i = 0; i < kAtOnce; ++i) {
       const int32_t word = first + i * kWarps;
-      if (word < words) f(word, is_open[i] ? OrderedBits(values[i]) : 0);
+      if (word < num_words) f(word, values[i]);
     }
   }
 }
 
-// The same where they are many: takes what is above a threshold, leaves in `open` what equals it,
-// and how many of that are to be taken in *ties.
-__device__ Fixed TakeAboveThreshold(const CountedSet& job, uint32_t wanted, uint32_t* chosen,
-                                    uint32_t* open, int32_t words, uint32_t* ties,
-                                    TopKMemory* memory) {
-  if (threadIdx.x == 0) memory->above_count = 0;
+// Where the block's tokens go.
+struct Place {
+  uint32_t before = 0;  // tokens that slices before it have
+  uint32_t ties = 0;    // of the slice's open tokens, the first of which are taken
+};
+
+// The same where the open tokens are many: takes what is above a threshold and leaves in `open`
+// what equals it. Moves *place by what that adds.
+__device__ void TakeAboveThreshold(const CountedSlice& slice, uint32_t wanted, Place* place,
+                                   TopKMemory* memory) {
+  if (threadIdx.x == 0) {
+    memory->above_count = 0;
+    memory->taken = 0;
+    memory->equal = 0;
+  }
   TakeTarget target;
   target.wanted = wanted;
   const TopKThreshold threshold = FindThreshold(
       target,
       [&](auto count) {
-        ForEachOpen(job, open, words, [&](int32_t, uint32_t ordered) {
+        ForEachToken(slice, slice.words.open, slice.values, [&](int32_t, float value) {
+          const uint32_t ordered = OrderedBits(value);
           if (ordered != 0) count(ordered, [] { return Fixed{0}; });
         });
       },
       memory);
-  *ties = threshold.ties;
-  Fixed mass = 0;
   // Each word is read and written by one warp.
-  ForEachOpen(job, open, words, [&](int32_t word, uint32_t ordered) {
-    const auto lane = static_cast<int32_t>(threadIdx.x % 32);
+  ForEachToken(slice, slice.words.open, slice.values, [&](int32_t word, float value) {
+    const uint32_t ordered = OrderedBits(value);
     const uint32_t above = __ballot_sync(kAllLanes, ordered > threshold.last);
     const uint32_t equal = __ballot_sync(kAllLanes, ordered != 0 && ordered == threshold.last);
-    if (ordered > threshold.last) mass += ToFixed(job.masses[word * 32 + lane]);
     __syncwarp();  // all lanes have read the word
-    if (lane != 0) return;
-    chosen[word] |= above;
-    open[word] = equal;
+    if (threadIdx.x % 32 != 0) return;
+    slice.words.chosen[word] |= above;
+    slice.words.open[word] = equal;
+    if (above != 0) atomicAdd(&memory->taken, static_cast<uint32_t>(__popc(above)));
+    if (equal != 0) atomicAdd(&memory->equal, static_cast<uint32_t>(__popc(equal)));
   });
-  __syncthreads();
-  // The ties are taken in the order of their positions: each thread has consecutive words.
-  const int32_t each = (words + kTopKThreads - 1) / kTopKThreads;
-  const int32_t begin = min(static_cast<int32_t>(threadIdx.x) * each, words);
-  const int32_t end = min(begin + each, words);
-  uint32_t before = 0;
-  for (int32_t word = begin; word < end; ++word)
-    before += static_cast<uint32_t>(__popc(open[word]));
-  before = SumBefore(before, memory->warp_counts);
-  for (int32_t word = begin; word < end; ++word) {
-    for (uint32_t bits = open[word]; bits != 0 && before < threshold.ties;
-         bits &= bits - 1, ++before)
-      mass += ToFixed(job.masses[word * 32 + __ffs(static_cast<int32_t>(bits)) - 1]);
+  ClusterSync();
+  uint32_t ties = threshold.ties;
+  for (int32_t rank = 0; rank < ClusterRank(); ++rank) {
+    const TopKMemory* other = OfBlock(memory, rank);
+    const uint32_t theirs = min(other->equal, ties);
+    place->before += other->taken + theirs;
+    ties -= theirs;
   }
+  place->ties = min(memory->equal, ties);
+}
+
+// --- The set
+
+// Of what is chosen, the thread's part.
+__device__ Fixed MassOfChosen(const CountedSlice& slice) {
+  Fixed mass = 0;
+  ForEachToken(slice, slice.words.chosen, slice.masses, [&](int32_t, float value) {
+    if (value == value) mass += ToFixed(value);
+  });
   return mass;
 }
 
-// The set's marks to shared memory: several loads under way together.
-__device__ void LoadMarks(const CountedSet& job, int32_t words, const SetWords& set) {
-  constexpr int32_t kPairs = 4;
-  const auto* pairs = reinterpret_cast<const uint4*>(job.marks);
-  const int32_t num_pairs = (words + 1) / 2;
-  for (auto first = static_cast<int32_t>(threadIdx.x); first < num_pairs;
-       first += kPairs * kTopKThreads) {
-    uint4 marks[kPairs];
-#pragma unroll
-    for (int32_t i = 0; i < kPairs; ++i) {
-      if (first + i * kTopKThreads < num_pairs) marks[i] = __ldcg(&pairs[first + i * kTopKThreads]);
-    }
-#pragma unroll
-    for (int32_t i = 0; i < kPairs; ++i) {
-      const int32_t pair = first + i * kTopKThreads;
-      if (pair >= num_pairs) break;
-      reinterpret_cast<uint2*>(set.chosen)[pair] = {marks[i].x, marks[i].z};
-      reinterpret_cast<uint2*>(set.open)[pair] = {marks[i].y, marks[i].w};
-    }
-  }
-}
-
 // Writes the tokens of the words of `chosen`; befores: how many are chosen before each word.
-__device__ void WriteWords(const CountedSet& job, const SetWords& set, const uint32_t* befores,
-                           int32_t words) {
-  const Output out = OutputOfSet(job);
-  for (auto word = static_cast<int32_t>(threadIdx.x); word < words; word += kTopKThreads) {
-    const int32_t page_id = set.page_ids[word / 2];
+__device__ void WriteWords(const CountedSlice& slice, const uint32_t* befores) {
+  const Output out = OutputOfSet(slice);
+  for (auto word = static_cast<int32_t>(threadIdx.x); word < slice.num_words();
+       word += kTopKThreads) {
+    const int32_t page_id = slice.words.page_ids[word / 2];
     auto at = static_cast<int32_t>(befores[word]);
-    for (uint32_t bits = set.chosen[word]; bits != 0; bits &= bits - 1, ++at)
-      PutInPage(out, at, word * 32 + __ffs(static_cast<int32_t>(bits)) - 1, page_id);
+    for (uint32_t bits = slice.words.chosen[word]; bits != 0; bits &= bits - 1, ++at) {
+      const int32_t bit = __ffs(static_cast<int32_t>(bits)) - 1;
+      PutInPage(out, at, slice.begin + word * 32 + bit, page_id);
+    }
   }
 }
 
-// By the last block: the open tokens, and the set.
-__device__ void FinishCounted(const CountedSet& job, const PassResult& result,
+// When all blocks have marked their slices: the open tokens, and the set.
+__device__ void FinishCounted(const CountedSlice& slice, const PassResult& result, Fixed mass,
                               CountedMemory* memory) {
   TopKMemory* top_k = &memory->top_k;
-  const int32_t words = (job.kv_len + 31) / 32;
-  const SetWords set = WordsOf(memory, job.c->max_tokens);
-  LoadMarks(job, words, set);
-  // All blocks have read them.
-  for (int32_t i = threadIdx.x; i < kTopKBins; i += kTopKThreads) job.bins[i] = 0;
-  __syncthreads();
-  Fixed mass = 0;
-  uint32_t ties = 0;
-  if (result.kind == PassResult::kBin) {
-    const uint32_t wanted = static_cast<uint32_t>(job.params->wanted) - top_k->above_count;
-    if (top_k->bin_count <= kMostListed) {
-      mass = TakeListed(job, wanted, set.chosen, set.open, words, top_k);
-    } else {
-      __syncthreads();  // all have read above_count
-      mass = TakeAboveThreshold(job, wanted, set.chosen, set.open, words, &ties, top_k);
-    }
+  const bool has_open = result.kind == PassResult::kBin;
+  const bool lists = top_k->bin_count <= kMostListed;
+  const uint32_t wanted =
+      has_open ? static_cast<uint32_t>(slice.params->wanted) - top_k->above_count : 0;
+  const uint32_t chosen = OfBlocks(&memory->num_chosen);
+  const uint32_t count = SumOfBlocksBefore(chosen, ClusterSize()) + wanted;
+  Place place;
+  place.before = SumOfBlocksBefore(chosen, ClusterRank());
+  bool has_mass = slice.values == slice.masses;
+  if (has_open && lists) {
+    mass += TakeListed(slice, wanted, memory);
+    place.before += memory->open_before;
+  } else if (has_open) {
+    __syncthreads();  // all have read above_count
+    TakeAboveThreshold(slice, wanted, &place, top_k);
+    has_mass = false;
   }
-  AddToTotal(mass, &top_k->mass);
-  ArrangeWords(set.chosen, set.open, words, 0, ties, top_k);
-  WriteWords(job, set, set.open, words);
-  KeepHeader(job);
-  if (threadIdx.x != 0) return;
-  const uint32_t count = set.open[words - 1] + static_cast<uint32_t>(__popc(set.chosen[words - 1]));
-  const Fixed total = top_k->mass + __ldcg(&job.totals->mass);
-  *job.totals = CountedTotals();
-  FinishSet(job, total, min(count, static_cast<uint32_t>(job.params->capacity)), true, true);
+  ArrangeWords(slice.words.chosen, slice.words.open, slice.num_words(), place.before, place.ties,
+               top_k);
+  AddToTotal(has_mass ? mass : MassOfChosen(slice), &top_k->mass);
+  __syncthreads();
+  if (threadIdx.x == 0) atomicAdd(&OfBlock(memory, 0)->set_mass, top_k->mass);
+  // Before what the barrier would wait for.
+  ClusterArrive();
+  WriteWords(slice, slice.words.open);
+  for (auto i = static_cast<int32_t>(ClusterRank() * kTopKThreads + threadIdx.x); i < kTopKBins;
+       i += ClusterSize() * kTopKThreads)
+    slice.bins[i] = 0;
+  ClusterWait();  // also: nobody reads this block's memory any more
+  if (ClusterRank() != 0 || threadIdx.x != 0) return;
+  FinishSet(slice, memory->set_mass, min(count, static_cast<uint32_t>(slice.params->capacity)),
+            true, true);
 }
 
 __global__ void __launch_bounds__(kTopKThreads, 3)
@@ -316,61 +387,67 @@ __global__ void __launch_bounds__(kTopKThreads, 3)
   auto* memory = reinterpret_cast<CountedMemory*>(shared);
   TopKMemory* top_k = &memory->top_k;
   const auto sequence = static_cast<int32_t>(blockIdx.z);
-  const auto set = static_cast<int32_t>(blockIdx.y);
   const ChoiceParams& params = memory->params;
   CopyParams(c, sequence, &memory->params);
   __syncthreads();
-  const bool is_active = Chooses(c, sequence) && params.counts_bins != 0 && set < params.num_sets;
-  const CountedSet job = CountedSetAt(c, params, sequence, set);
-  const Slice slice = SliceOfBlock(job.kv_len);
+  // Of all blocks of a cluster or of none.
+  const bool is_active = Chooses(c, sequence) && params.counts_bins != 0 &&
+                         static_cast<int32_t>(blockIdx.y) < params.num_sets;
+  const CountedSlice slice = SliceAt(c, memory);
   if (threadIdx.x == 0) {
     top_k->above_count = 0;
     top_k->above_sum = 0;
-    top_k->equal = 0;
+    top_k->bin_count = 0;
     top_k->mass = 0;
+    memory->num_chosen = 0;
+    memory->num_open = 0;
+    memory->open_before = 0;
+    memory->set_mass = 0;
   }
-  TakeTarget target;
-  target.wanted = static_cast<uint32_t>(params.wanted);
-  const bool has_slice = is_active && slice.begin < slice.end;
-  if (has_slice) {  // any block may be the last
-    int32_t* page_ids = WordsOf(memory, c.max_tokens).page_ids;
-    for (auto i = static_cast<int32_t>(threadIdx.x); i < NumPages(job.kv_len); i += kTopKThreads)
-      page_ids[i] = job.page_ids[i];
+  if (is_active) {
+    const int32_t pages = (slice.end - slice.begin + kTokensPerPage - 1) / kTokensPerPage;
+    for (auto i = static_cast<int32_t>(threadIdx.x); i < pages; i += kTopKThreads)
+      slice.words.page_ids[i] = slice.page_ids[slice.begin / kTokensPerPage + i];
   }
   __syncthreads();
   WaitForInputs();
   AllowNext();
-  if (!has_slice || !IsFresh(c, sequence)) return;
-  const Loaded values = LoadValues(job, slice, slice.begin + static_cast<int32_t>(threadIdx.x));
-  FindBin(job.bins, nullptr, target, 0, top_k);
+  if (!is_active || !IsFresh(c, sequence)) return;
+  const Pieces pieces(slice, top_k);
+#pragma unroll
+  for (int32_t i = 0; i < kAhead; ++i) pieces.Fetch(i);
+  TakeTarget target;
+  target.wanted = static_cast<uint32_t>(params.wanted);
+  FindBin(slice.bins, nullptr, target, 0, top_k);
   const PassResult result = top_k->results[0];
-  AddToTotal(MarkSlice(job, slice, LastBin(result), values), &top_k->mass);
-  __syncthreads();
-  if (slice.num_blocks > 1) {
-    if (threadIdx.x == 0) {
-      atomicAdd(&job.totals->mass, top_k->mass);
-      top_k->mass = 0;
-      __threadfence();  // what the whole block has written, after the barrier
-      const unsigned done = atomicAdd(&job.totals->blocks_done, 1u);
-      memory->is_last = done == static_cast<unsigned>(slice.num_blocks) - 1;
-      __threadfence();
-    }
-    __syncthreads();
-    if (!memory->is_last) return;
-  }
-  FinishCounted(job, result, memory);
+  const Fixed mass =
+      MarkSlice(slice, pieces, BoundsOf(result), top_k->bin_count <= kMostListed, memory);
+  if (ClusterRank() == 0) KeepHeader(slice);
+  ClusterSync();
+  FinishCounted(slice, result, mass, memory);
+}
+
+// Blocks of a set: as many as the device has places for, and memory for their slices.
+int32_t BlocksOfSet(const ChoiceGeometry& geometry, int32_t max_tokens, int32_t total_sets) {
+  int32_t blocks = 1;
+  const auto is_enough = [&] {
+    return 2 * blocks * total_sets > geometry.num_sms &&
+           SharedBytes(SliceTokens(max_tokens, blocks)) <= geometry.max_shared_bytes;
+  };
+  while (geometry.has_clusters && blocks < kMostBlocks && !is_enough()) blocks *= 2;
+  return blocks;
 }
 
 }  // namespace
 
-int32_t CountedSharedBytes(int32_t max_tokens) {
-  return static_cast<int32_t>(sizeof(CountedMemory)) +
-         (max_tokens / 16 + max_tokens / kTokensPerPage) * 4;
+int32_t CountedSharedBytes(const ChoiceGeometry& geometry, int32_t max_tokens, int32_t total_sets) {
+  return SharedBytes(SliceTokens(max_tokens, BlocksOfSet(geometry, max_tokens, total_sets)));
 }
 
 cudaError_t LaunchCounted(const ChoiceLaunch& launch, const ChoiceGeometry& geometry,
                           int32_t max_sets, int32_t total_sets, cudaStream_t stream) {
-  const int32_t shared_bytes = CountedSharedBytes(launch.max_tokens);
+  const int32_t blocks = BlocksOfSet(geometry, launch.max_tokens, std::max(total_sets, 1));
+  const int32_t shared_bytes = SharedBytes(SliceTokens(launch.max_tokens, blocks));
   if (const cudaError_t error = PreferSharedMemory(CountedKernel); error != cudaSuccess)
     return error;
   if (const cudaError_t error = cudaFuncSetAttribute(
@@ -378,11 +455,13 @@ cudaError_t LaunchCounted(const ChoiceLaunch& launch, const ChoiceGeometry& geom
       error != cudaSuccess) {
     return error;
   }
-  const int32_t blocks = std::max(geometry.num_sms / std::max(total_sets, 1), 1);
   const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(max_sets),
                   static_cast<unsigned>(launch.step.num_sequences));
-  return Launch(CountedKernel, grid, dim3(kTopKThreads), static_cast<size_t>(shared_bytes), stream,
-                launch);
+  const dim3 threads(kTopKThreads);
+  const auto bytes = static_cast<size_t>(shared_bytes);
+  if (blocks == 1) return Launch(CountedKernel, grid, threads, bytes, stream, launch);
+  return LaunchClusters(CountedKernel, grid, dim3(static_cast<unsigned>(blocks)), threads, bytes,
+                        stream, launch);
 }
 
 }  // namespace tidal

@@ -124,9 +124,18 @@ __device__ __forceinline__ float ValueOfOrdered(uint32_t ordered) {
 
 // The bin of a value in `bins`: of probabilities and their sums, from 2^-58 to 2^6, 32 to an
 // octave; what is outside is in the first and the last.
+inline constexpr int32_t kBinShift = 18;  // of a float's bits
+inline constexpr int32_t kBinOffset = (127 - 58) * 32;
 __device__ __forceinline__ int32_t ProbabilityBin(uint32_t ordered) {
-  const auto bin = static_cast<int32_t>((ordered & 0x7fffffffu) >> 18) - (127 - 58) * 32;
+  const auto bin = static_cast<int32_t>((ordered & 0x7fffffffu) >> kBinShift) - kBinOffset;
   return min(max(bin, 0), kTopKBins - 1);
+}
+// A probability is in this bin or a later one if it is not less; NaN, which nothing is, behind the
+// last bin.
+__device__ __forceinline__ float BeginOfBin(int32_t bin) {
+  if (bin <= 0) return -__builtin_inff();
+  if (bin >= kTopKBins) return __int_as_float(0x7fc00000);
+  return __int_as_float((bin + kBinOffset) << kBinShift);
 }
 
 __device__ __forceinline__ float WarpMax(float value) {

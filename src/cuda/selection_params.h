@@ -42,18 +42,6 @@ struct ChoiceTotals {
 };
 inline constexpr float kMassUnit = 0x1p40f;
 
-// What the blocks that choose one set by its bins tell each other: zeros between choices.
-struct CountedTotals {
-  unsigned long long mass = 0;  // in kMassUnit
-  unsigned int blocks_done = 0;
-};
-
-// What the bins tell of 32 tokens, a bit each: those chosen for certain, and those in the last bin.
-struct TokenMarks {
-  uint32_t chosen = 0;
-  uint32_t open = 0;
-};
-
 // What a state keeps of one layer between steps.
 struct KeptHeader {
   int32_t kv_len = 0;  // at the choice; 0: none
@@ -69,17 +57,15 @@ struct KeptSets {
 // One sequence's choice. Rows of tokens are max_tokens apart.
 struct ChoiceParams {
   // Memory of the sequence's state.
-  void* scores = nullptr;        // by kept_scores; page bounds as kScores
-  float* page_max = nullptr;     // [pages][num_heads], times log2(e), as in unit_stats
-  float2* unit_stats = nullptr;  // [num_heads][max_units]: maximum and sum of kUnitPages pages
-  float* masses = nullptr;       // [num_sets][max_tokens]: the heads' probabilities, summed
-  float* values = nullptr;       // [num_sets][max_tokens]: what tokens are ranked by
-  uint32_t* ordered = nullptr;   // [num_sets or num_heads][max_tokens]: values as ordered integers
-  uint32_t* bins = nullptr;      // [num_sets][kTopKBins], zeros between choices
-  TokenMarks* marks = nullptr;   // [num_sets][max_tokens / 32]: what `bins` tell
-  CountedTotals* counted = nullptr;  // [num_sets]
-  int32_t* ranked = nullptr;         // [num_heads][max_tokens]: each head's best, by position
-  int32_t* num_ranked = nullptr;     // [num_heads]
+  void* scores = nullptr;         // by kept_scores; page bounds as kScores
+  float* page_max = nullptr;      // [pages][num_heads], times log2(e), as in unit_stats
+  float2* unit_stats = nullptr;   // [num_heads][max_units]: maximum and sum of kUnitPages pages
+  float* masses = nullptr;        // [num_sets][max_tokens]: the heads' probabilities, summed
+  float* values = nullptr;        // [num_sets][max_tokens]: what tokens are ranked by
+  uint32_t* ordered = nullptr;    // [num_sets or num_heads][max_tokens]: values as ordered integers
+  uint32_t* bins = nullptr;       // [num_sets][kTopKBins], zeros between choices
+  int32_t* ranked = nullptr;      // [num_heads][max_tokens]: each head's best, by position
+  int32_t* num_ranked = nullptr;  // [num_heads]
   ChoiceTotals* totals = nullptr;
   int32_t* slots = nullptr;   // [num_sets][capacity]
   int32_t* counts = nullptr;  // [num_sets]
@@ -151,8 +137,8 @@ TopKShape ShapeOfTopK(const ChoiceGeometry& geometry, int32_t max_tokens, int32_
 // Once per process and device before the first launch: whether the code has clusters, and its
 // shared memory.
 cudaError_t PrepareTopK(ChoiceGeometry* geometry);
-// Shared memory of a block of LaunchCounted, in bytes.
-int32_t CountedSharedBytes(int32_t max_tokens);
+// Shared memory of a block of LaunchCounted, in bytes, with sets of `total_sets` in all.
+int32_t CountedSharedBytes(const ChoiceGeometry& geometry, int32_t max_tokens, int32_t total_sets);
 
 // The sets of sequences with counts_bins; max_sets and total_sets: of any of the step's sequences,
 // and of all.
