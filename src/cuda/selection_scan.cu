@@ -33,8 +33,10 @@ constexpr int32_t kKeptUnits = 2 * kUnitPages;
 
 // Where a group's results go.
 struct GroupOutput {
-  void* scores;
-  float* page_max;
+  uint8_t* scores;     // of page 0, the lane's first head and token
+  int32_t page_bytes;  // from a page's scores to the next one's,
+  int32_t head_bytes;  // and from a head's
+  float* page_max;     // of page 0, the lane's first head
   float2* unit_stats;
   float2* stats;  // shared, [kKeptUnits][kUnitPages][kGroupHeads]
   int32_t first_head;
@@ -44,40 +46,59 @@ struct GroupOutput {
   KeptScores kept_scores;
 };
 
+// The two heads and eight tokens that a lane has of a page's scores (PageScores).
+__device__ __forceinline__ int32_t FirstColumn() {
+  return static_cast<int32_t>(threadIdx.x % 4) * 2;
+}
+__device__ __forceinline__ int32_t FirstToken() {
+  return static_cast<int32_t>(threadIdx.x % 32) / 4 * 8;
+}
+
+__device__ __forceinline__ GroupOutput OutputOf(const ChoiceLaunch& c, const ChoiceParams& params,
+                                                int32_t first_head, int32_t num_heads,
+                                                float2* stats) {
+  const KeptScores kept = params.kept_scores;
+  const int32_t head = first_head + FirstColumn();
+  const int32_t bytes = kept == KeptScores::kHalfProbs ? 2 : 4;  // of a score
+  const auto begin = [&](int32_t page, int64_t of_head) {
+    return BeginOfPage(kept, page, of_head, c.num_heads, c.max_tokens) * bytes;
+  };
+  return {.scores = static_cast<uint8_t*>(params.scores) + begin(0, head) + FirstToken() * bytes,
+          .page_bytes = static_cast<int32_t>(begin(1, 0)),
+          .head_bytes = static_cast<int32_t>(begin(0, 1)),
+          .page_max = params.page_max + head,
+          .unit_stats = params.unit_stats,
+          .stats = stats,
+          .first_head = first_head,
+          .num_heads = num_heads,
+          .all_heads = c.num_heads,
+          .max_tokens = c.max_tokens,
+          .kept_scores = kept};
+}
+
 __device__ __forceinline__ void StoreFloats(const float (&values)[8], float* out) {
   reinterpret_cast<float4*>(out)[0] = {values[0], values[1], values[2], values[3]};
   reinterpret_cast<float4*>(out)[1] = {values[4], values[5], values[6], values[7]};
 }
 
-// Of tokens first_token .. first_token + 7 of the page.
-__device__ __forceinline__ void StoreTokens(const GroupOutput& out, int32_t head, int32_t page,
-                                            int32_t first_token, const float (&scores)[8],
+// A lane's tokens of a head.
+__device__ __forceinline__ void StoreTokens(KeptScores kept, uint8_t* to, const float (&scores)[8],
                                             const float (&probs)[8]) {
-  const int64_t at =
-      BeginOfPage(out.kept_scores, page, head, out.all_heads, out.max_tokens) + first_token;
-  switch (out.kept_scores) {
-    case KeptScores::kHalfProbs: {
-      const __half2 halves[4] = {
-          __floats2half2_rn(probs[0], probs[1]), __floats2half2_rn(probs[2], probs[3]),
-          __floats2half2_rn(probs[4], probs[5]), __floats2half2_rn(probs[6], probs[7])};
-      *reinterpret_cast<uint4*>(static_cast<__half*>(out.scores) + at) = {
-          *reinterpret_cast<const uint32_t*>(&halves[0]),
-          *reinterpret_cast<const uint32_t*>(&halves[1]),
-          *reinterpret_cast<const uint32_t*>(&halves[2]),
-          *reinterpret_cast<const uint32_t*>(&halves[3])};
-      break;
-    }
-    case KeptScores::kFloatProbs:
-      StoreFloats(probs, static_cast<float*>(out.scores) + at);
-      break;
-    case KeptScores::kScores: {
-      float natural[8];
-#pragma unroll
-      for (int i = 0; i < 8; ++i) natural[i] = scores[i] * kLn2;
-      StoreFloats(natural, static_cast<float*>(out.scores) + at);
-      break;
-    }
+  if (kept == KeptScores::kHalfProbs) {
+    const __half2 halves[4] = {
+        __floats2half2_rn(probs[0], probs[1]), __floats2half2_rn(probs[2], probs[3]),
+        __floats2half2_rn(probs[4], probs[5]), __floats2half2_rn(probs[6], probs[7])};
+    *reinterpret_cast<uint4*>(to) = {*reinterpret_cast<const uint32_t*>(&halves[0]),
+                                     *reinterpret_cast<const uint32_t*>(&halves[1]),
+                                     *reinterpret_cast<const uint32_t*>(&halves[2]),
+                                     *reinterpret_cast<const uint32_t*>(&halves[3])};
+    return;
   }
+  const bool keeps_probs = kept == KeptScores::kFloatProbs;
+  float floats[8];
+#pragma unroll
+  for (int i = 0; i < 8; ++i) floats[i] = keeps_probs ? probs[i] : scores[i] * kLn2;
+  StoreFloats(floats, reinterpret_cast<float*>(to));
 }
 
 // e^(score - maximum) of a page's first num_tokens tokens, and where it all goes.
@@ -86,7 +107,8 @@ __device__ __forceinline__ void FinishPage(const GroupOutput& out, int32_t page,
                                            PageScores* scores, float2* stats) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   const int warp = static_cast<int>(threadIdx.x / 32);
-  const int first_token = lane / 4 * 8;
+  const int32_t first_token = FirstToken();
+  uint8_t* to = out.scores + int64_t{page} * out.page_bytes;
   if (num_tokens < kTokensPerPage) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
@@ -96,7 +118,7 @@ __device__ __forceinline__ void FinishPage(const GroupOutput& out, int32_t page,
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     if (h == 1 && out.num_heads == 1) break;
-    const int column = lane % 4 * 2 + h;
+    const int32_t column = FirstColumn() + h;
     float(&s)[8] = scores->of[h];
     float most = s[0];
 #pragma unroll
@@ -113,11 +135,10 @@ __device__ __forceinline__ void FinishPage(const GroupOutput& out, int32_t page,
 #pragma unroll
     for (int d = 4; d < 32; d *= 2) sum += __shfl_xor_sync(kAllLanes, sum, d);
     if (column >= out.num_heads) continue;
-    const int32_t head = out.first_head + column;
-    StoreTokens(out, head, page, first_token, s, probs);
+    StoreTokens(out.kept_scores, to + h * out.head_bytes, s, probs);
     if (lane >= 4) continue;
     stats[warp * kGroupHeads + column] = {most, sum};
-    out.page_max[int64_t{page} * out.all_heads + head] = most;
+    out.page_max[int64_t{page} * out.all_heads + h] = most;
   }
 }
 
@@ -322,16 +343,8 @@ __global__ void __launch_bounds__(kScanThreads, 2)
   for (int32_t item = share.begin; item < share.end;) {
     const UnitRun run = next_run(&item);
     if (run.num_units == 0) continue;
-    const ChoiceParams& params = c.params[run.sequence];
-    const GroupOutput out = {.scores = params.scores,
-                             .page_max = params.page_max,
-                             .unit_stats = params.unit_stats,
-                             .stats = memory.stats,
-                             .first_head = run.first_head,
-                             .num_heads = run.num_heads,
-                             .all_heads = c.num_heads,
-                             .max_tokens = c.max_tokens,
-                             .kept_scores = params.kept_scores};
+    const GroupOutput out =
+        OutputOf(c, c.params[run.sequence], run.first_head, run.num_heads, memory.stats);
     ScanUnits<PageScorer>(c, run, WarpPages(c, run, memory), num_early, out, memory);
     num_early = 0;
   }

@@ -89,10 +89,10 @@ __device__ __forceinline__ void Unfold(const float (&sums)[4][4], PageScores* sc
 
 // Codes in the low bits of halves, under a mask, become 1024 + code: a pattern of bits.
 inline constexpr uint32_t kMagic = 0x64006400u;
-// What such a pattern adds to a sum is taken off again by a product of its own, with -1024; where
-// codes stand four bits up they count 16 times, and sums are divided: -64.
-inline constexpr uint32_t kMinusMagic = 0xe400e400u;
-inline constexpr uint32_t kMinusMagicOf16 = 0xd400d400u;
+// What such a pattern adds to a sum, 1024 times what codes are multiplied with, is taken off again;
+// where codes stand four bits up they count 16 times, and sums are divided: 64 times.
+inline constexpr float kMagicValue = 1024;
+inline constexpr uint32_t kOnes = 0x3c003c00u;
 
 // (word & mask) | kMagic, as the one instruction that it is.
 __device__ __forceinline__ uint32_t Pattern(uint32_t word, uint32_t mask) {
@@ -183,7 +183,9 @@ struct FastScorer {
   static constexpr bool kIsExact = false;
   static constexpr int kHeadDim = kSlices * kSliceChannels;
 
-  // Two arrays [kSlices][32 lanes] of uint4: in f16 for the index, then in the keys' own type.
+  // Two arrays [kSlices][32 lanes] of uint4: in f16 for the index, as the left operand of a product
+  // that has the heads' upper halves as rows 0 to 7 and their lower ones as rows 8 to 15; then in
+  // the keys' own type, as right operands.
   static __device__ __forceinline__ void LoadQueries(const float* q, int32_t num_heads, int32_t,
                                                      float scale, void* shared) {
     auto* split = static_cast<uint4*>(shared);
@@ -195,7 +197,8 @@ struct FastScorer {
                                              i % 4 * 4);
       }
       x = {x.x * scale, x.y * scale, x.z * scale, x.w * scale};
-      split[i] = Split<HalfKeys>(x);
+      const uint4 halves = Split<HalfKeys>(x);
+      split[i] = {halves.x, halves.z, halves.y, halves.w};
       split[kSlices * 32 + i] = Split<Keys>(x);
     }
   }
@@ -203,12 +206,26 @@ struct FastScorer {
   // Starts a page's index on its way to shared memory; nothing where the page has none.
   static __device__ __forceinline__ void Fetch(const PageJob& job) {
     if (!job.uses_index) return;
+    if (job.c->index.bits == 4) {
+      FetchIndex<4>(job);
+    } else {
+      FetchIndex<2>(job);
+    }
+  }
+  template <int kBits>
+  static __device__ __forceinline__ void FetchIndex(const PageJob& job) {
+    constexpr auto kBytes = static_cast<int32_t>(IndexKvHeadBytes(kHeadDim, kBits));
+    constexpr int32_t kStride = 32 * 16;
     const DeviceIndex& index = job.c->index;
-    const auto bytes = static_cast<int32_t>(IndexKvHeadBytes(kHeadDim, index.bits));
-    const uint8_t* part = index.base + job.page_id * index.page_bytes + job.kv_head * bytes;
+    const int32_t first = static_cast<int32_t>(threadIdx.x % 32) * 16;
+    const uint8_t* from =
+        index.base + job.page_id * index.page_bytes + job.kv_head * kBytes + first;
+    uint8_t* to = job.stage + first;
     const uint64_t policy = ReadOncePolicy();
-    for (auto i = static_cast<int32_t>(threadIdx.x % 32) * 16; i < bytes; i += 32 * 16)
-      CopyAsync(job.stage + i, part + i, policy);
+#pragma unroll
+    for (int32_t at = 0; at < kBytes; at += kStride) {
+      if (at + kStride <= kBytes || at + first < kBytes) CopyAsync(to + at, from + at, policy);
+    }
   }
 
   template <int kBits>
@@ -220,12 +237,12 @@ struct FastScorer {
     const auto* minima = reinterpret_cast<const uint2*>(job.stage) + lane % 4;
     const auto* steps = minima + kHeadDim / 4;
     const auto* q = static_cast<const uint4*>(job.q) + lane;
-    constexpr uint32_t kMinusHigh = kBits == 4 ? kMinusMagicOf16 : kMinusMagic;
-    constexpr uint32_t kOffsets[4] = {kMinusMagic, kMinusHigh, kMinusMagic, kMinusHigh};
     float sums[4][4] = {};
-    // query . minimum, and less what the patterns add; of rows 0 to 7 and 8 to 15.
-    float base[2][4] = {};
-    float offset[4] = {};
+    // Of head lane / 4: query . minimum by the query's two halves (0 and 2; 1 and 3 are the same),
+    // and the sum of what codes are multiplied with, by a part of the channels each.
+    float base[4] = {};
+    float total[4] = {};
+    uint32_t pairs[4] = {};
 #pragma unroll
     for (int s = 0; s < kSlices; ++s) {
       uint32_t words[kWords];
@@ -234,11 +251,14 @@ struct FastScorer {
       const uint2 step = steps[s * 4];
       const uint4 x = q[s * 32];
       const uint32_t b0 = Product(x.x, step.x);
-      const uint32_t b1 = Product(x.y, step.y);
-      const uint32_t low[4] = {minimum.x, minimum.x, minimum.y, minimum.y};
-      HalfKeys::Multiply(base[0], low, x.x, x.y);
-      HalfKeys::Multiply(base[1], low, x.z, x.w);
-      HalfKeys::Multiply(offset, kOffsets, b0, b1);
+      const uint32_t b1 = Product(x.z, step.y);
+      const uint32_t query[4] = {x.x, x.y, x.z, x.w};
+      HalfKeys::Multiply(base, query, minimum.x, minimum.y);
+      // Of two slices at once: which channel is which does not matter where all count once.
+      pairs[s % 2 * 2] = b0;
+      pairs[s % 2 * 2 + 1] = b1;
+      if (s % 2 == 0 && s == kSlices - 1) pairs[2] = pairs[3] = 0;
+      if (s % 2 == 1 || s == kSlices - 1) HalfKeys::Multiply(total, pairs, kOnes, kOnes);
 #pragma unroll
       for (int m = 0; m < 4; ++m) {
         uint32_t a[4];
@@ -246,14 +266,20 @@ struct FastScorer {
         HalfKeys::Multiply(sums[m], a, b0, b1);
       }
     }
+    // What is to be added to sums, from the head's lanes to those that have its sums.
+    const float of_head[2] = {base[0] + base[2], -kMagicValue * (total[0] + total[2])};
+    const float low = of_head[0] + of_head[1];
+    const float high = fmaf(of_head[1], 1 / kHighRows<kBits>, of_head[0]);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) base[0][i] += base[1][i] + offset[i];
+    for (int h = 0; h < 2; ++h) {
+      const int source = lane % 4 * 8 + h * 4;
+      const float add = __shfl_sync(kAllLanes, low, source);
+      const float add_high = __shfl_sync(kAllLanes, high, source);
 #pragma unroll
-    for (int m = 0; m < 4; ++m) {
-      sums[m][0] += base[0][0];
-      sums[m][1] += base[0][1];
-      sums[m][2] = fmaf(sums[m][2], 1 / kHighRows<kBits>, base[0][2]);
-      sums[m][3] = fmaf(sums[m][3], 1 / kHighRows<kBits>, base[0][3]);
+      for (int m = 0; m < 4; ++m) {
+        sums[m][h] += add;
+        sums[m][2 + h] = fmaf(sums[m][2 + h], 1 / kHighRows<kBits>, add_high);
+      }
     }
     Unfold(sums, scores);
   }
