@@ -4,8 +4,9 @@
 //           [num_sets][max_tokens]; bins [num_sets][kTopKBins].
 // Launch    a block of 16 warps per multiprocessor, each with an equal run of (set, page); a warp
 //           per page, a lane for two tokens. Short of work at any context: what counts is that few
-//           loads wait for others. So a warp's first page is on its way while the statistics are
-//           summed up, and 88 registers a thread leave room for the next kernel's blocks.
+//           loads wait for others. So the statistics of 131,072 tokens are under way together, to
+//           shared memory (64 KB), and a warp's first page with them; and 88 registers a thread
+//           leave room for the next kernel's blocks.
 // Bytes     2 or 4 per token and head read, 4 per token and set written; per block 8 per unit of 8
 //           pages and head.
 // Numerics  float32, heads in order; no result depends on the batch, bit by bit.
@@ -13,16 +14,25 @@
 #include <cuda_fp16.h>
 #include <type_traits>
 
+#include "cuda/mma.cuh"
 #include "cuda/selection_device.cuh"
 
 namespace tidal {
 namespace {
 
+constexpr float kMinusInfinity = -__builtin_inff();
 constexpr int32_t kThreads = 512;
 constexpr int32_t kWarps = kThreads / 32;
+// Pairs of units that a thread has under way, and those that it sums up at once: registers are
+// taken by the page that is under way with them.
+constexpr int32_t kPairsAhead = 8;
+constexpr int32_t kPairsAtOnce = 2;
+static_assert(kPairsAhead % kPairsAtOnce == 0);
+constexpr int32_t kStatBytes = kPairsAhead * kThreads * static_cast<int32_t>(sizeof(float4));
 
 // What a block has of the set at hand.
 struct MergeMemory {
+  float4* stats;         // [kPairsAhead][kThreads] pairs of units under way
   ChoiceParams* params;  // of the sequence at hand
   float* maximum;        // [heads_per_set] of all scores of a head
   float* inverse;        // [heads_per_set] 1 / sum of e^(score - maximum)
@@ -30,14 +40,19 @@ struct MergeMemory {
   int32_t* begins;       // [num_sequences + 1]
 };
 
-__device__ __forceinline__ MergeMemory SplitMemory(ChoiceParams* memory, int32_t num_heads) {
-  auto* bins = reinterpret_cast<uint32_t*>(memory + 1);
+__device__ __forceinline__ MergeMemory SplitMemory(uint8_t* memory, int32_t num_heads) {
+  auto* params = reinterpret_cast<ChoiceParams*>(memory + kStatBytes);
+  auto* bins = reinterpret_cast<uint32_t*>(params + 1);
   auto* floats = reinterpret_cast<float*>(bins + kTopKBins);
-  return {memory, floats, floats + num_heads, bins,
+  return {reinterpret_cast<float4*>(memory),
+          params,
+          floats,
+          floats + num_heads,
+          bins,
           reinterpret_cast<int32_t*>(floats + 2 * num_heads)};
 }
 int32_t MergeSharedBytes(int32_t num_heads, int32_t num_sequences) {
-  return static_cast<int32_t>(sizeof(ChoiceParams)) +
+  return kStatBytes + static_cast<int32_t>(sizeof(ChoiceParams)) +
          4 * (kTopKBins + 2 * num_heads + num_sequences + 1);
 }
 
@@ -48,53 +63,78 @@ __device__ __forceinline__ int32_t LanesPerHead(int32_t num_heads) {
   return lanes;
 }
 
-// The softmax's maximum and sum of each of a set's heads, from the units'.
-__device__ void SumUnits(const ChoiceLaunch& c, const ChoiceParams& params, int32_t num_units,
-                         int32_t first_head, const MergeMemory& memory) {
-  constexpr int32_t kAtOnce = 4;  // pairs of units
-  constexpr float kMinusInfinity = -__builtin_inff();
-  const int32_t lanes = LanesPerHead(params.heads_per_set);
-  const int32_t lane = static_cast<int32_t>(threadIdx.x) % lanes;
-  const int32_t heads_at_once = kThreads / lanes;
-  const int32_t num_pairs = (num_units + 1) / 2;
-  // All lanes of a warp stay to the end: they shuffle.
-  for (int32_t first = 0; first < params.heads_per_set; first += heads_at_once) {
-    const int32_t head = first + static_cast<int32_t>(threadIdx.x) / lanes;
-    const bool is_head = head < params.heads_per_set;
-    const auto* pairs = reinterpret_cast<const float4*>(
-        params.unit_stats + int64_t{first_head + head} * MaxUnits(c.max_tokens));
+// The units of a set's heads, as many of them as the block sums up at once.
+struct UnitSums {
+  const float4* pairs;  // of the thread's head
+  float4* stats;        // of the thread: [kPairsAhead], kThreads apart
+  int32_t num_units;
+  int32_t num_pairs;  // 0: the thread has no head
+  int32_t lanes;      // that share a head
+  int32_t lane;
+  int32_t head;  // of the set
+
+  // first: of these heads, in the set.
+  __device__ __forceinline__ UnitSums(const ChoiceLaunch& c, const MergeMemory& memory,
+                                      int32_t units, int32_t first_head, int32_t first)
+      : stats(memory.stats + threadIdx.x), num_units(units) {
+    const ChoiceParams& params = *memory.params;
+    lanes = LanesPerHead(params.heads_per_set);
+    lane = static_cast<int32_t>(threadIdx.x) % lanes;
+    head = first + static_cast<int32_t>(threadIdx.x) / lanes;
+    num_pairs = head < params.heads_per_set ? (num_units + 1) / 2 : 0;
+    pairs = reinterpret_cast<const float4*>(params.unit_stats +
+                                            int64_t{first_head + head} * MaxUnits(c.max_tokens));
+  }
+  // Starts the thread's pairs `first` and kPairsAhead - 1 further ones.
+  __device__ __forceinline__ void Fetch(int32_t first) const {
+#pragma unroll
+    for (int32_t i = 0; i < kPairsAhead; ++i) {
+      const int32_t at = first + i * lanes;
+      if (at < num_pairs) {
+        CopyAsync16(&stats[i * kThreads], &pairs[at], true);
+      } else {
+        stats[i * kThreads] = {kMinusInfinity, 0, kMinusInfinity, 0};
+      }
+    }
+    CommitCopies();
+  }
+  // Maximum and sum of the head, of all its lanes; the thread's first pairs are under way.
+  __device__ __forceinline__ void Sum(const MergeMemory& memory) const {
     float most = kMinusInfinity;
     float sum = 0;
-    for (int32_t pair = lane; is_head && pair < num_pairs; pair += kAtOnce * lanes) {
-      float4 stat[kAtOnce];
+    for (int32_t first = lane; first < num_pairs; first += kPairsAhead * lanes) {
+      if (first != lane) Fetch(first);
+      WaitForCopies<0>();
 #pragma unroll
-      for (int32_t i = 0; i < kAtOnce; ++i) {
-        const int32_t at = pair + i * lanes;
-        stat[i] = at < num_pairs ? pairs[at] : float4{kMinusInfinity, 0, kMinusInfinity, 0};
-        if (2 * at + 1 >= num_units) stat[i].z = kMinusInfinity;
+      for (int32_t begin = 0; begin < kPairsAhead; begin += kPairsAtOnce) {
+        float4 stat[kPairsAtOnce];
+        float higher = most;
+#pragma unroll
+        for (int32_t i = 0; i < kPairsAtOnce; ++i) {
+          stat[i] = stats[(begin + i) * kThreads];
+          if (2 * (first + (begin + i) * lanes) + 1 >= num_units) stat[i].z = kMinusInfinity;
+          higher = fmaxf(higher, fmaxf(stat[i].x, stat[i].z));
+        }
+        if (!(higher > kMinusInfinity)) continue;
+        sum *= FastExp2(most - higher);
+#pragma unroll
+        for (int32_t i = 0; i < kPairsAtOnce; ++i) {
+          if (stat[i].x > kMinusInfinity) sum = fmaf(stat[i].y, FastExp2(stat[i].x - higher), sum);
+          if (stat[i].z > kMinusInfinity) sum = fmaf(stat[i].w, FastExp2(stat[i].z - higher), sum);
+        }
+        most = higher;
       }
-      float higher = most;
-#pragma unroll
-      for (int32_t i = 0; i < kAtOnce; ++i) higher = fmaxf(higher, fmaxf(stat[i].x, stat[i].z));
-      if (!(higher > kMinusInfinity)) continue;
-      sum *= FastExp2(most - higher);
-#pragma unroll
-      for (int32_t i = 0; i < kAtOnce; ++i) {
-        if (stat[i].x > kMinusInfinity) sum = fmaf(stat[i].y, FastExp2(stat[i].x - higher), sum);
-        if (stat[i].z > kMinusInfinity) sum = fmaf(stat[i].w, FastExp2(stat[i].z - higher), sum);
-      }
-      most = higher;
     }
     float maximum = most;
     for (int32_t d = lanes / 2; d > 0; d /= 2)
       maximum = fmaxf(maximum, __shfl_xor_sync(kAllLanes, maximum, d));
     sum = most > kMinusInfinity ? sum * FastExp2(most - maximum) : 0.0f;
     for (int32_t d = lanes / 2; d > 0; d /= 2) sum += __shfl_xor_sync(kAllLanes, sum, d);
-    if (!is_head || lane != 0) continue;
+    if (num_pairs == 0 || lane != 0) return;
     memory.maximum[head] = maximum;
     memory.inverse[head] = 1.0f / sum;
   }
-}
+};
 
 struct Merged {
   float2 sum = {0, 0};
@@ -176,14 +216,23 @@ __device__ void MergePages(const ChoiceLaunch& c, int32_t sequence, int32_t set,
   const bool ranks_by_most = params.values != params.masses && params.merge == Merge::kMax;
   int32_t p = page + static_cast<int32_t>(threadIdx.x / 32);
   const int32_t end = page + num_pages;
-  // On their way while the statistics are summed up.
+  // The first heads' statistics and the warp's first page are on their way together.
+  const int32_t num_units = NumUnits(c.step.sequences[sequence].kv_len);
+  const UnitSums first_sums(c, memory, num_units, first_head, 0);
+  first_sums.Fetch(first_sums.lane);
   PageHeads<kKept> heads;
   if (p < end) heads.Load(c, params, first_head, p, 0);
   __syncthreads();  // what the last set left in the block's memory has been used
   if (counts) {
     for (int32_t i = threadIdx.x; i < kTopKBins; i += kThreads) memory.bins[i] = 0;
   }
-  SumUnits(c, params, NumUnits(c.step.sequences[sequence].kv_len), first_head, memory);
+  first_sums.Sum(memory);
+  const int32_t heads_at_once = kThreads / first_sums.lanes;
+  for (int32_t first = heads_at_once; first < params.heads_per_set; first += heads_at_once) {
+    const UnitSums sums(c, memory, num_units, first_head, first);
+    sums.Fetch(sums.lane);
+    sums.Sum(memory);
+  }
   __syncthreads();
   for (; p < end; p += kWarps) {
     Merged merged;
@@ -228,22 +277,27 @@ __device__ __forceinline__ void MergePages(const ChoiceLaunch& c, int32_t sequen
 template <bool kOnlyHalf>
 __global__ void __launch_bounds__(kThreads) MergeKernel(const __grid_constant__ ChoiceLaunch c) {
   extern __shared__ __align__(16) uint8_t shared[];
-  const MergeMemory memory = SplitMemory(reinterpret_cast<ChoiceParams*>(shared), c.num_heads);
+  const MergeMemory memory = SplitMemory(shared, c.num_heads);
   if (c.fresh != nullptr) WaitForInputs();
   const auto pages_of = [&](int32_t s) {
     const int32_t pages = c.params[s].num_sets * NumPages(c.step.sequences[s].kv_len);
     return GetsScores(c, s) ? pages : 0;
   };
+  // On its way with what begins are made of: most often it is the block's.
+  CopyParams(c, 0, memory.params);
+  int32_t copied = 0;  // the sequence in memory.params
   BeginsOfSequences(c.step.num_sequences, pages_of, memory.begins);
   const BlockShare share = ShareOfBlock(memory.begins[c.step.num_sequences]);
-  int32_t copied = -1;  // the sequence in memory.params
   const auto copy = [&](int32_t sequence) {
     __syncthreads();  // what the last sequence left has been used
     CopyParams(c, sequence, memory.params);
     copied = sequence;
     __syncthreads();
   };
-  if (share.begin < share.end) copy(SequenceOf(memory.begins, share.begin));
+  if (share.begin < share.end) {
+    const int32_t first = SequenceOf(memory.begins, share.begin);
+    if (first != copied) copy(first);
+  }
   WaitForInputs();
   AllowNext();
   for (int32_t item = share.begin; item < share.end;) {
@@ -263,10 +317,15 @@ __global__ void __launch_bounds__(kThreads) MergeKernel(const __grid_constant__ 
 cudaError_t LaunchMerge(const ChoiceLaunch& launch, const ChoiceGeometry& geometry, bool only_half,
                         cudaStream_t stream) {
   const auto kernel = only_half ? MergeKernel<true> : MergeKernel<false>;
+  const int32_t shared_bytes = MergeSharedBytes(launch.num_heads, launch.step.num_sequences);
   if (const cudaError_t error = PreferSharedMemory(kernel); error != cudaSuccess) return error;
+  if (const cudaError_t error =
+          cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+      error != cudaSuccess) {
+    return error;
+  }
   return Launch(kernel, dim3(static_cast<unsigned>(geometry.num_sms)), dim3(kThreads),
-                static_cast<size_t>(MergeSharedBytes(launch.num_heads, launch.step.num_sequences)),
-                stream, launch);
+                static_cast<size_t>(shared_bytes), stream, launch);
 }
 
 }  // namespace tidal
