@@ -194,9 +194,10 @@ struct UnitRun {
 
 // The pages that a warp has of a run: one of each unit.
 struct WarpPages {
-  const ChoiceLaunch& c;
-  const ScanMemory& memory;
+  const ChoiceLaunch* c;
+  ScanMemory memory;
   const int32_t* ids;  // of the sequence
+  int32_t kv_len;
   int32_t kv_head;
   int32_t num_pages;      // of the sequence
   int32_t num_indexed;    // of them, from the first on
@@ -205,14 +206,15 @@ struct WarpPages {
 
   __device__ __forceinline__ WarpPages(const ChoiceLaunch& launch, const UnitRun& run,
                                        const ScanMemory& scan_memory)
-      : c(launch), memory(scan_memory), kv_head(run.kv_head) {
-    const DeviceSequence& where = c.step.sequences[run.sequence];
+      : c(&launch), memory(scan_memory), kv_head(run.kv_head) {
+    const DeviceSequence& where = launch.step.sequences[run.sequence];
     const bool has_index =
-        c.params[run.sequence].scorer != Scorer::kExact && c.index.base != nullptr;
-    ids = c.step.page_ids + where.page_begin;
-    num_pages = NumPages(where.kv_len);
-    num_indexed = has_index ? where.kv_len / kTokensPerPage : 0;
-    num_untouched = has_index ? (where.kv_len - where.q_len) / kTokensPerPage : 0;
+        launch.params[run.sequence].scorer != Scorer::kExact && launch.index.base != nullptr;
+    ids = launch.step.page_ids + where.page_begin;
+    kv_len = where.kv_len;
+    num_pages = NumPages(kv_len);
+    num_indexed = has_index ? kv_len / kTokensPerPage : 0;
+    num_untouched = has_index ? (kv_len - where.q_len) / kTokensPerPage : 0;
     first = run.unit * kUnitPages + static_cast<int32_t>(threadIdx.x / 32);
   }
   // Of the run's unit i.
@@ -222,8 +224,8 @@ struct WarpPages {
   }
   __device__ __forceinline__ PageJob Job(int32_t i, int32_t page_id) const {
     const auto warp = static_cast<int32_t>(threadIdx.x / 32);
-    uint8_t* stage = memory.stages + (i % 2 * kUnitPages + warp) * StageBytes(c.kv.head_dim);
-    return {&c, memory.q, stage, page_id, kv_head, Page(i) < num_indexed};
+    uint8_t* stage = memory.stages + (i % 2 * kUnitPages + warp) * StageBytes(c->kv.head_dim);
+    return {c, memory.q, stage, page_id, kv_head, Page(i) < num_indexed};
   }
 };
 
@@ -236,36 +238,54 @@ __device__ __forceinline__ void WaitForAll(int32_t barrier) {
   asm volatile("barrier.cta.sync %0, %1;" : : "r"(barrier), "n"(kScanThreads) : "memory");
 }
 
+// A run with what its warp needs of it that no kernel of the step writes.
+struct PreparedRun {
+  UnitRun run;
+  GroupOutput out;
+  WarpPages pages;
+  const float* q;       // of the group
+  int32_t page_ids[2];  // of the warp's first pages
+
+  __device__ __forceinline__ PreparedRun(const ChoiceLaunch& c, const UnitRun& unit_run,
+                                         const ScanMemory& memory)
+      : run(unit_run),
+        out(OutputOf(c, c.params[run.sequence], run.first_head, run.num_heads, memory.stats)),
+        pages(c, run, memory),
+        q(QueryOf(c, run.sequence) + int64_t{run.first_head} * c.kv.head_dim),
+        page_ids{pages.Id(0), pages.Id(1)} {}
+};
+
 // Starts the first pages of a run that no kernel of this step writes, two at most; returns their
 // number. Of the warp.
 template <typename PageScorer>
-__device__ __forceinline__ int32_t FetchEarly(const WarpPages& pages, int32_t num_units) {
-  if (pages.Page(0) >= pages.num_untouched) return 0;
-  const bool has_second = num_units > 1 && pages.Page(1) < pages.num_untouched;
-  const int32_t ids[2] = {pages.Id(0), pages.Id(1)};
-  PageScorer::Fetch(pages.Job(0, ids[0]));
+__device__ __forceinline__ int32_t FetchEarly(const PreparedRun& prepared) {
+  const WarpPages& pages = prepared.pages;
+  const int32_t num_units = prepared.run.num_units;
+  if (num_units == 0 || pages.Page(0) >= pages.num_untouched) return 0;
+  PageScorer::Fetch(pages.Job(0, prepared.page_ids[0]));
   EndCopies();
-  if (!has_second) return 1;
-  PageScorer::Fetch(pages.Job(1, ids[1]));
+  if (num_units == 1 || pages.Page(1) >= pages.num_untouched) return 1;
+  PageScorer::Fetch(pages.Job(1, prepared.page_ids[1]));
   return 2;
 }
 
 // num_early: pages of the warp that FetchEarly has started.
 template <typename PageScorer>
-__device__ __forceinline__ void ScanUnits(const ChoiceLaunch& c, const UnitRun& run,
-                                          const WarpPages& pages, int32_t num_early,
-                                          const GroupOutput& out, const ScanMemory& memory) {
-  const int32_t kv_len = c.step.sequences[run.sequence].kv_len;
+__device__ __forceinline__ void ScanUnits(const ChoiceLaunch& c, const PreparedRun& prepared,
+                                          int32_t num_early) {
+  const UnitRun& run = prepared.run;
+  const GroupOutput& out = prepared.out;
+  const WarpPages& pages = prepared.pages;
   const auto warp = static_cast<int32_t>(threadIdx.x / 32);
-  int32_t page_id = pages.Id(0);
-  int32_t next_id = pages.Id(1);
+  int32_t page_id = prepared.page_ids[0];
+  int32_t next_id = prepared.page_ids[1];
   __syncthreads();  // what the last run left has been used
   if (num_early == 0) {
     PageScorer::Fetch(pages.Job(0, page_id));
     EndCopies();
   }
-  PageScorer::LoadQueries(QueryOf(c, run.sequence) + int64_t{run.first_head} * c.kv.head_dim,
-                          run.num_heads, c.kv.head_dim, c.attn_scale * kLog2E, memory.q);
+  PageScorer::LoadQueries(prepared.q, run.num_heads, c.kv.head_dim, c.attn_scale * kLog2E,
+                          pages.memory.q);
   __syncthreads();
   if (run.num_units > 1 && num_early < 2) PageScorer::Fetch(pages.Job(1, next_id));
   EndCopies();
@@ -283,7 +303,7 @@ __device__ __forceinline__ void ScanUnits(const ChoiceLaunch& c, const UnitRun& 
     EndCopies();
     if (page < pages.num_pages) {
       FinishPage<PageScorer::kIsExact>(
-          out, page, min(kv_len - page * kTokensPerPage, kTokensPerPage), &scores, stats);
+          out, page, min(pages.kv_len - page * kTokensPerPage, kTokensPerPage), &scores, stats);
     } else if (threadIdx.x % 32 < kGroupHeads) {
       stats[warp * kGroupHeads + threadIdx.x % 32] = {kMinusInfinity, 0};
     }
@@ -331,21 +351,19 @@ __global__ void __launch_bounds__(kScanThreads, 2)
             .unit = unit,
             .num_units = end - 1 - unit};
   };
-  int32_t num_early = 0;
-  if (share.begin < share.end) {
-    int32_t item = share.begin;
-    const UnitRun run = next_run(&item);
-    if (run.num_units > 0)
-      num_early = FetchEarly<PageScorer>(WarpPages(c, run, memory), run.num_units);
+  if (share.begin >= share.end) {
+    WaitForInputs();
+    return;
   }
+  int32_t item = share.begin;
+  PreparedRun next(c, next_run(&item), memory);
+  int32_t num_early = FetchEarly<PageScorer>(next);
   WaitForInputs();
   AllowNext();
-  for (int32_t item = share.begin; item < share.end;) {
-    const UnitRun run = next_run(&item);
-    if (run.num_units == 0) continue;
-    const GroupOutput out =
-        OutputOf(c, c.params[run.sequence], run.first_head, run.num_heads, memory.stats);
-    ScanUnits<PageScorer>(c, run, WarpPages(c, run, memory), num_early, out, memory);
+  while (true) {
+    if (next.run.num_units > 0) ScanUnits<PageScorer>(c, next, num_early);
+    if (item >= share.end) return;
+    next = PreparedRun(c, next_run(&item), memory);
     num_early = 0;
   }
 }
