@@ -11,8 +11,12 @@ namespace tidal {
 namespace {
 
 // What a block may have of a multiprocessor's 228 KB of shared memory, of which the system takes 1
-// KB a block. Blocks of two kernels share it, so that one fills its rings while the other ends: one
-// with little to stage leaves the larger part to its neighbour. Without a neighbour, all of it.
+// KB a block. Blocks of two kernels share it, so that one fills its rings while the other ends. The
+// products of a step take the two parts in turn, those that add to the residual stream the large
+// one, which no multiprocessor has twice: behind attention, whose blocks end one by one, two blocks
+// of the output product would lie on one multiprocessor and others have none (with the small part
+// for both, Llama-2-7B with seven selection layers at 102,400 tokens took 5.85 instead of 4.62 ms).
+// Without a neighbour, all of it.
 constexpr int64_t kSmallSharedBytes = 98 * 1024;
 constexpr int64_t kLargeSharedBytes = (228 - 2) * 1024 - kSmallSharedBytes;
 constexpr int64_t kAllSharedBytes = 227 * 1024;
@@ -112,7 +116,8 @@ bool PlaceInShared(const ProductCall& call, int64_t rounds, Plan* plan) {
   params.num_passes = 1;
   params.pass_cols = static_cast<int32_t>(RoundUp(cols, kXAlignCols));
   const SharedParts whole = PartsFor(call, *plan, cols, rounds, false);
-  for (const int64_t budget : {kSmallSharedBytes, kLargeSharedBytes, kAllSharedBytes}) {
+  const int64_t part = call.output == ProductOutput::kAdd ? kLargeSharedBytes : kSmallSharedBytes;
+  for (const int64_t budget : {part, kLargeSharedBytes, kAllSharedBytes}) {
     if (Place(whole, budget, plan)) return true;
   }
   for (int64_t quanta = CeilDiv(cols, kPassQuantum) - 1; quanta >= 1; --quanta) {
