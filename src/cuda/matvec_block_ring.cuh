@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <cuda_runtime.h>
 
+#include "cuda/bulk_copy.cuh"
+
 namespace tidal {
 
 // A barrier in shared memory (mbarrier): passes phase after phase, each when as many have arrived
@@ -102,11 +104,7 @@ class BlockRing {
     if (threadIdx.x % 32 == 0) {
       asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
                    : "memory");
-      asm volatile(
-          "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, "
-          "[%3];" ::"r"(stage),
-          "l"(source), "r"(bytes), "r"(barrier)
-          : "memory");
+      BulkCopy(stage, source, static_cast<uint32_t>(bytes), barrier, policy_);
     }
 #else
     for (int at = static_cast<int>(threadIdx.x % 32) * 16; at < bytes; at += 32 * 16) {
@@ -150,6 +148,9 @@ class BlockRing {
   uint64_t* barriers_;
   int num_stages_;
   int stage_bytes_;
+#if __CUDA_ARCH__ >= 900
+  uint64_t policy_ = ReadOncePolicy();
+#endif
   RingPlace fill_;
   RingPlace take_;
 };

@@ -2,11 +2,10 @@
 //           addition or silu(gate) * up behind.
 // Shapes    W [rows][cols] (weight_layout.h), x [num_rows][cols] f32, out [num_rows][rows] f32.
 // Launch    one block of 8 warps per multiprocessor; task t (4, 2 or 1 weight rows, see matvec.cc)
-//           belongs to warp t / grid % 8 of block t % grid, so that no multiprocessor has over one
-//           task more than another. Each warp streams its rows through a ring of 2 KB stages in
-//           shared memory, filled before WaitForInputs: while the kernel before drains and x is
-//           normed, the memory keeps reading. Where x lets it, a block takes under half of the
-//           shared memory, so that the next kernel's blocks can do the same beside it.
+//           belongs to warp t % 8 of block t / 8 % grid, so that what a multiprocessor reads at a
+//           time lies together. Each warp streams its rows through a ring of 2 KB stages in shared
+//           memory, filled before WaitForInputs: while the kernel before drains and x is normed,
+//           the memory keeps reading. The next kernel's blocks fill theirs beside it (matvec.cc).
 // Bytes     W once, x once per multiprocessor from L2.
 // Numerics  float32 multiply-adds, in column order within a lane, then a tree over the lanes. Fixed
 //           order, the same for tasks of 4, 2 and 1 rows; the result of a row of x does not depend
@@ -87,7 +86,7 @@ struct Geometry {
 
   __device__ explicit Geometry(const MatvecParams& p)
       : num_tasks(p.task_begin[p.num_jobs]),
-        first_task(static_cast<int>(threadIdx.x / 32 * gridDim.x + blockIdx.x)),
+        first_task(static_cast<int>(blockIdx.x * kMatvecWarps + threadIdx.x / 32)),
         task_stride(static_cast<int>(gridDim.x) * kMatvecWarps),
         row_bytes(static_cast<int>(FloatRowBytes(kType, p.cols))),
         run_steps((p.pass_cols + kRunCols - 1) / kRunCols) {}  // several passes: whole runs

@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <cuda_runtime.h>
 
+#include "cuda/bulk_copy.cuh"
+
 namespace tidal {
 
 class WarpRing {
@@ -46,12 +48,8 @@ class WarpRing {
     }
     __syncwarp();
     if (Lane() < num_runs) {
-      asm volatile(
-          "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx:"
-          ":bytes [%0], [%1], %2, "
-          "[%3];" ::"r"(stage + Lane() * run_bytes),
-          "l"(source), "r"(run_bytes), "r"(barrier)
-          : "memory");
+      BulkCopy(stage + Lane() * run_bytes, source, static_cast<uint32_t>(run_bytes), barrier,
+               policy_);
     }
 #else
     for (int run = 0; run < num_runs; ++run) {
@@ -67,27 +65,6 @@ class WarpRing {
     asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(barrier) : "memory");
 #endif
     fill_slot_ = fill_slot_ + 1 == num_stages_ ? 0 : fill_slot_ + 1;
-  }
-
-  // Fill with one run, whose source all lanes know.
-  __device__ void FillOne(const uint8_t* source, int bytes) {
-#if __CUDA_ARCH__ >= 900
-    __syncwarp();
-    if (Lane() == 0) {
-      const uint32_t barrier = Address(&barriers_[fill_slot_]);
-      asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
-                   : "memory");
-      asm volatile(
-          "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx:"
-          ":bytes [%0], [%1], %2, "
-          "[%3];" ::"r"(Address(stages_ + fill_slot_ * stage_bytes_)),
-          "l"(source), "r"(bytes), "r"(barrier)
-          : "memory");
-    }
-    fill_slot_ = fill_slot_ + 1 == num_stages_ ? 0 : fill_slot_ + 1;
-#else
-    Fill(source, bytes, 1);
-#endif
   }
 
   // Waits for the oldest stage not yet taken and returns it.
@@ -138,6 +115,9 @@ class WarpRing {
   uint64_t* barriers_;
   int num_stages_;
   int stage_bytes_;
+#if __CUDA_ARCH__ >= 900
+  uint64_t policy_ = ReadOncePolicy();
+#endif
   int fill_slot_ = 0;
   int take_slot_ = 0;
   uint32_t take_parity_ = 0;
