@@ -73,38 +73,17 @@ class Feeder {
     StartTile();
   }
   __device__ bool HasMore() const { return pass_ < p_.num_passes; }
-  // The next kernel's blocks come when all loads of this one are on their way: earlier, theirs
-  // would be early too, and the memory idle while the kernels change.
   __device__ void Feed(BlockRing* ring) {
-    ring->Fill(source_, StageBytesLeft());
-    Advance();
-    if (!HasMore()) AllowNext();
-  }
-  // Has up to `count` stages that follow brought to L2.
-  __device__ void Prefetch(int count) const {
-#if __CUDA_ARCH__ >= 900
-    if (threadIdx.x % 32 != 0) return;
-    Feeder ahead = *this;
-    for (int i = 0; i < count && ahead.HasMore(); ++i) {
-      asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(ahead.source_),
-                   "r"(ahead.StageBytesLeft())
-                   : "memory");
-      ahead.Advance();
-    }
-#endif
-  }
-
- private:
-  __device__ int StageBytesLeft() const {
-    return min(Geometry<kType>::kStageUnits, end_unit_ - unit_) * UnitBytes(kType);
-  }
-  __device__ void Advance() {
-    unit_ += Geometry<kType>::kStageUnits;
+    constexpr int kUnits = Geometry<kType>::kStageUnits;
+    ring->Fill(source_, min(kUnits, end_unit_ - unit_) * UnitBytes(kType));
+    unit_ += kUnits;
     source_ += Geometry<kType>::kStageBytes;
     if (unit_ < end_unit_) return;
     NextTile();
     if (HasMore()) StartTile();
   }
+
+ private:
   __device__ void NextTile() {
     if (++i_ < geometry_.tiles_per_task) return;
     i_ = 0;
@@ -380,10 +359,6 @@ __device__ __forceinline__ void SyncThreads(int barrier, int threads) {
 constexpr int kStartBarrier = 1;  // of all threads
 constexpr int kWorkBarrier = 2;   // of those that multiply
 
-// Stages behind the ring's first that are on their way to L2 while the kernel before ends and x is
-// staged: about 2 us, in which memory delivers some 70 KB for each multiprocessor.
-constexpr int kStagesAhead = 4;
-
 // The warp that starts the copies.
 template <DType kType, int kN>
 __device__ void FeedStages(const MatvecParams& p, const Geometry<kType>& geometry,
@@ -395,7 +370,7 @@ __device__ void FeedStages(const MatvecParams& p, const Geometry<kType>& geometr
   __syncwarp();
   Feeder<kType> feeder(p, geometry);
   for (int i = 0; i < p.num_stages && feeder.HasMore(); ++i) feeder.Feed(&ring);
-  feeder.Prefetch(kStagesAhead);
+  AllowNext();
   SyncThreads(kStartBarrier, kThreads);
   while (feeder.HasMore()) {
     ring.WaitForFree();
