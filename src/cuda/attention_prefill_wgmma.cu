@@ -31,6 +31,7 @@
 #include "cuda/attention_prefill_wgmma_block.cuh"
 #include "cuda/attention_prefill_wgmma_rows.cuh"
 #include "cuda/launch.cuh"
+#include "cuda/shared_barrier.cuh"
 #include "cuda/wgmma.cuh"
 
 namespace tidal {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cuda.h>
 
+#include "cuda/shared_barrier.cuh"
 #include "cuda/wgmma.cuh"
 
 namespace tidal {

@@ -14,6 +14,7 @@
 
 #include "cuda/attention.h"
 #include "cuda/attention_prefill_wgmma_block.cuh"
+#include "cuda/shared_barrier.cuh"
 #include "cuda/wgmma.cuh"
 
 namespace tidal {

@@ -8,6 +8,8 @@
 
 #include <cstdint>
 
+#include "cuda/shared_barrier.cuh"
+
 namespace tidal {
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
@@ -19,14 +21,14 @@ __device__ __forceinline__ uint64_t ReadOncePolicy() {
   return policy;
 }
 
-// Starts a copy of `bytes` (a multiple of 16, as are both places) to shared memory, which the
+// Starts a copy of `bytes` (a multiple of 16, as are both places) to a shared address, which the
 // barrier there counts when it is done. By one lane for each copy.
 __device__ __forceinline__ void BulkCopy(uint32_t shared, const uint8_t* global, uint32_t bytes,
-                                         uint32_t barrier, uint64_t policy) {
+                                         BarrierAt barrier, uint64_t policy) {
   asm volatile(
       "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
       "[%0], [%1], %2, [%3], %4;" ::"r"(shared),
-      "l"(global), "r"(bytes), "r"(barrier), "l"(policy)
+      "l"(global), "r"(bytes), "r"(barrier.address), "l"(policy)
       : "memory");
 }
 

@@ -24,6 +24,7 @@
 #include "cuda/matvec_common.cuh"
 #include "cuda/matvec_packed_x.cuh"
 #include "cuda/packed_fragment.cuh"
+#include "cuda/shared_barrier.cuh"
 
 namespace tidal {
 namespace {
@@ -269,25 +270,27 @@ class Partials {
   __device__ Partials(float* memory, uint64_t* barriers) : memory_(memory), barriers_(barriers) {}
   __device__ void InitBarriers() const {
     for (int i = 0; i < kBuffers; ++i) {
-      Ready(i).Init(kMatvecWarps);
-      Free(i).Init(1);
+      InitBarrier(Ready(i), kMatvecWarps);
+      InitBarrier(Free(i), 1);
     }
   }
   __device__ float* Buffer(int task) const { return memory_ + task % kBuffers * kFloats; }
   // Of the block's task number `task`, its whole warp: before and after putting its sums,
   __device__ void WaitForFree(int task) const {
-    if (task >= kBuffers) Free(task % kBuffers).Wait(task / kBuffers - 1);
+    if (task >= kBuffers) WaitForPhase(Free(task % kBuffers), (task / kBuffers - 1) & 1);
   }
-  __device__ void Put(int task) const { Ready(task % kBuffers).ArriveWarp(); }
+  __device__ void Put(int task) const { ArriveOfWarp(Ready(task % kBuffers)); }
   // before and after reading those of all warps.
-  __device__ void WaitForAll(int task) const { Ready(task % kBuffers).Wait(task / kBuffers); }
-  __device__ void Release(int task) const { Free(task % kBuffers).ArriveWarp(); }
+  __device__ void WaitForAll(int task) const {
+    WaitForPhase(Ready(task % kBuffers), task / kBuffers & 1);
+  }
+  __device__ void Release(int task) const { ArriveOfWarp(Free(task % kBuffers)); }
 
  private:
   static constexpr int kBuffers = 2;
   static constexpr int kFloats = static_cast<int>(PackedPartialBytes(kN) / 8);
-  __device__ SharedBarrier Ready(int i) const { return SharedBarrier(barriers_ + 2 * i); }
-  __device__ SharedBarrier Free(int i) const { return SharedBarrier(barriers_ + 2 * i + 1); }
+  __device__ BarrierAt Ready(int i) const { return barriers_ + 2 * i; }
+  __device__ BarrierAt Free(int i) const { return barriers_ + 2 * i + 1; }
 
   float* memory_;
   uint64_t* barriers_;

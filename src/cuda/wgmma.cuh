@@ -162,40 +162,6 @@ TIDAL_DEFINE_MULTIPLY(__nv_bfloat16, "bf16")
 #undef TIDAL_ACCUMULATE_16
 #undef TIDAL_ACCUMULATE_8
 
-// Barriers in shared memory: a phase ends when `arrivals` threads and the bytes that they expect
-// have arrived; phases alternate in parity from 0.
-__device__ __forceinline__ void InitBarrier(uint64_t* barrier, uint32_t arrivals) {
-  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(SharedAddress(barrier)), "r"(arrivals)
-               : "memory");
-}
-// After the inits, in the thread that made them, before the block's barrier.
-__device__ __forceinline__ void FenceBarrierInits() {
-  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-}
-__device__ __forceinline__ void Arrive(uint64_t* barrier) {
-  asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(SharedAddress(barrier)) : "memory");
-}
-__device__ __forceinline__ void ArriveExpecting(uint64_t* barrier, uint32_t bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(SharedAddress(barrier)),
-               "r"(bytes)
-               : "memory");
-}
-// Waits for the end of the phase with this parity; that before the first counts as one of parity 1.
-__device__ __forceinline__ void WaitForPhase(uint64_t* barrier, uint32_t parity) {
-  uint32_t passed = 0;
-  do {
-    asm volatile(
-        "{\n"
-        ".reg .pred p;\n"
-        "mbarrier.try_wait.parity.shared.b64 p, [%1], %2;\n"
-        "selp.u32 %0, 1, 0, p;\n"
-        "}\n"
-        : "=r"(passed)
-        : "r"(SharedAddress(barrier)), "r"(parity)
-        : "memory");
-  } while (passed == 0);
-}
-
 // Barriers of some warps of a block, by number (0 is __syncthreads), of `threads` that wait or
 // arrive.
 __device__ __forceinline__ void WaitForThreads(int32_t number, int32_t threads) {
