@@ -1,16 +1,11 @@
-// Log-probabilities of real models against those of the official model code, run in float32 on the
-// dequantised weights (tests/data/oracle: for each prompt the ids, and the 8 best next tokens at
-// every position).
+// Log-probabilities of real models against those of the official model code (oracle_prompts.h).
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <fstream>
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
-
 #include "engine_testing.h"
+#include "oracle_prompts.h"
 
 namespace tidal {
 namespace {
@@ -18,36 +13,6 @@ namespace {
 constexpr int kCompared =
     3;  // of the 8 stored: the mean over the three best is what the bounds speak of
 constexpr int kAskedFor = 64;  // an oracle's third best lies well within our 64 best
-
-struct Prompt {
-  std::string name;
-  std::vector<TokenId> ids;
-  std::vector<std::vector<TokenLogprob>> top;
-};
-
-// $TIDAL_ORACLE_TOKENS, for emulators: so many tokens of each prompt are enough.
-size_t MaxPromptTokens() {
-  const char* tokens = std::getenv("TIDAL_ORACLE_TOKENS");
-  return tokens != nullptr ? std::max(std::strtoul(tokens, nullptr, 10), 1ul) : SIZE_MAX;
-}
-
-std::vector<Prompt> ReadOracle(const std::string& model) {
-  std::ifstream file(TIDAL_SOURCE_DIR "/tests/data/oracle/" + model + ".logits.json");
-  std::vector<Prompt> prompts;
-  const nlohmann::json oracle = nlohmann::json::parse(file);
-  for (const auto& entry : oracle["prompts"]) {
-    Prompt prompt{entry["name"], entry["ids"], {}};
-    for (const auto& position : entry["top"]) {
-      prompt.top.emplace_back();
-      for (const auto& pair : position) prompt.top.back().push_back({pair[0], pair[1]});
-    }
-    const size_t num_tokens = std::min(prompt.ids.size(), MaxPromptTokens());
-    prompt.ids.resize(num_tokens);
-    prompt.top.resize(num_tokens);
-    prompts.push_back(std::move(prompt));
-  }
-  return prompts;
-}
 
 struct Bounds {
   double mean;  // of the absolute difference over the three best
