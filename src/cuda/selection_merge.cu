@@ -9,6 +9,7 @@
 //           leave room for the next kernel's blocks.
 // Bytes     2 or 4 per token and head read, 4 per token and set written; per block 8 per unit of 8
 //           pages and head.
+// Speed     7.8 us for 102,400 tokens of 32 heads on an H200, of which reading is 1.5: latency.
 // Numerics  float32, heads in order; no result depends on the batch, bit by bit.
 // Oracle    selection_test.cc; bench/cuda_selection_bench.cu.
 #include <cuda_fp16.h>

@@ -13,6 +13,8 @@
 //           them that sums up a unit.
 // Bytes     KeyIndex bytes per sealed page and KV head, or 64 keys; written 2 or 4 bytes per token
 //           and head.
+// Speed     over 102,400 tokens, with a 4-bit index, 86 % of an H200's read rate with 32 KV heads,
+//           65 % with 8.
 // Numerics  codes exact in f16; query and query x step rounded to f16; float32 sums; query .
 //           minimum with the query split in two halves, so that nothing of it is lost, and so keys
 //           as stored, in halves of their own type. kF32: float32 throughout. Scores are kept times
