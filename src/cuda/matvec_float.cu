@@ -8,9 +8,8 @@
 //           the memory keeps reading. The next kernel's blocks fill theirs beside it (matvec.cc).
 // Bytes     W once, x once per multiprocessor from L2.
 // Speed     a bf16 step's products, one behind the other, read at 86 to 88 % of an H200's rate (the
-//           LM head at 92 %), since each leaves the memory idle for some 4 us; eight rows of x at
-//           45
-//           %: two warps a scheduler do not hide what they wait for.
+//           LM head at 92 %), since each leaves the memory idle for some 4 us. Eight rows of x read
+//           at 45 %: two warps a scheduler do not hide what they wait for.
 // Numerics  float32 multiply-adds, in column order within a lane, then a tree over the lanes. Fixed
 //           order, the same for tasks of 4, 2 and 1 rows; the result of a row of x does not depend
 //           on the other rows nor on their number.
