@@ -1,7 +1,6 @@
 // Long greedy text of real models on the test device, token by token against plain float32 on the
 // CPU, which is shown the same text: where its best token leads by more than both may be off, the
 // device must have taken it.
-#include <algorithm>
 #include <cstdio>
 #include <gtest/gtest.h>
 
@@ -38,11 +37,10 @@ std::unique_ptr<Engine> MakeEngine(const std::string& path, const std::string& d
   return engine.ok() ? std::move(engine).value() : nullptr;
 }
 
-std::vector<TokenId> GreedyText(Engine* engine, const std::vector<TokenId>& prompt,
-                                int32_t num_tokens) {
+std::vector<TokenId> GreedyText(Engine* engine, const std::vector<TokenId>& prompt) {
   Request request;
   request.prompt = prompt;
-  request.max_tokens = num_tokens;
+  request.max_tokens = kTokens;
   request.sampling.temperature = 0;
   request.ignore_eos = true;
   const Result<RequestId> id = engine->Submit(engine->OpenSequence().value(), request);
@@ -51,7 +49,7 @@ std::vector<TokenId> GreedyText(Engine* engine, const std::vector<TokenId>& prom
   for (const Event& event : RunToEnd(engine)) {
     if (event.kind == Event::Kind::kToken) text.push_back(event.token);
   }
-  EXPECT_EQ(text.size(), static_cast<size_t>(num_tokens));
+  EXPECT_EQ(text.size(), static_cast<size_t>(kTokens));
   return text;
 }
 
@@ -61,9 +59,8 @@ void CheckModel(const std::string& model, const Mode& mode) {
   const auto device = MakeEngine(*path, TestDevice(), mode);
   const auto reference = MakeEngine(*path, "cpu", kF32);
   ASSERT_TRUE(device != nullptr && reference != nullptr);
-  const auto num_tokens = static_cast<int32_t>(std::min<size_t>(kTokens, MaxPromptTokens()));
   const Prompt prompt = ReadOracle(model).front();
-  const std::vector<TokenId> text = GreedyText(device.get(), prompt.ids, num_tokens);
+  const std::vector<TokenId> text = GreedyText(device.get(), prompt.ids);
   std::vector<TokenId> all = prompt.ids;
   all.insert(all.end(), text.begin(), text.end());
   const Scores scores = ScorePrompt(reference.get(), reference->OpenSequence().value(), all, 2);
@@ -75,8 +72,8 @@ void CheckModel(const std::string& model, const Mode& mode) {
     EXPECT_EQ(text[i], best[0].id) << "token " << i << " of the text";
   }
   std::printf("%s %s on %s: %d of %d tokens have a clear lead\n", model.c_str(),
-              NameOf(mode.precision), TestDevice().c_str(), clear, num_tokens);
-  EXPECT_GE(2 * clear, num_tokens);  // otherwise little was compared
+              NameOf(mode.precision), TestDevice().c_str(), clear, kTokens);
+  EXPECT_GE(2 * clear, kTokens);  // otherwise little was compared
 }
 
 class GreedyTextTest : public testing::TestWithParam<const char*> {};

@@ -8,11 +8,14 @@
 #include <nlohmann/json.hpp>
 
 namespace tidal {
+namespace {
 
 size_t MaxPromptTokens() {
   const char* tokens = std::getenv("TIDAL_ORACLE_TOKENS");
   return tokens != nullptr ? std::max(std::strtoul(tokens, nullptr, 10), 1ul) : SIZE_MAX;
 }
+
+}  // namespace
 
 std::vector<Prompt> ReadOracle(const std::string& model) {
   std::ifstream file(TIDAL_SOURCE_DIR "/tests/data/oracle/" + model + ".logits.json");

@@ -4,7 +4,6 @@
 #ifndef TIDAL_TESTS_ORACLE_PROMPTS_H_
 #define TIDAL_TESTS_ORACLE_PROMPTS_H_
 
-#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -18,10 +17,8 @@ struct Prompt {
   std::vector<std::vector<TokenLogprob>> top;
 };
 
-// $TIDAL_ORACLE_TOKENS, for emulators: so many tokens of each prompt are enough.
-size_t MaxPromptTokens();
-
-// Of a model by its file's name, without what lies behind MaxPromptTokens().
+// Of a model by its file's name; of each prompt the first $TIDAL_ORACLE_TOKENS tokens where that is
+// set, which are enough under an emulator.
 std::vector<Prompt> ReadOracle(const std::string& model);
 
 }  // namespace tidal
