@@ -12,6 +12,14 @@
 
 namespace tidal {
 
+// Arrivals at the barrier of a stage that one warp fills: of the lane that starts the engine's
+// copies, and before sm_90 of all lanes, which copy themselves.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+inline constexpr uint32_t kFillArrivals = 1;
+#else
+inline constexpr uint32_t kFillArrivals = 32;
+#endif
+
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 
 // What BulkCopy is told of such lines; made once, kept in registers.

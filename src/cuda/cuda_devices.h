@@ -18,7 +18,8 @@ struct CudaDevice {
 };
 
 // In the driver's order, so that an entry's index is the N of --device cuda:N. kUnsupported: this
-// build has no CUDA, or there is no driver or no device (with the driver's own words).
+// build has no CUDA, or there is no driver or no device (with the driver's own words, the driver
+// that is needed and the one that is there).
 Result<std::vector<CudaDevice>> ListCudaDevices();
 
 // GB/s (1e9 bytes) of summing up to 8 GiB of the device's memory, the best of several passes; takes

@@ -20,6 +20,8 @@ namespace {
 constexpr int64_t kSmallSharedBytes = 98 * 1024;
 constexpr int64_t kLargeSharedBytes = (228 - 2) * 1024 - kSmallSharedBytes;
 constexpr int64_t kAllSharedBytes = 227 * 1024;
+// More than half, which a block of the large part asks for however its stages add up.
+constexpr int64_t kUnpairedSharedBytes = (228 / 2 - 1) * 1024 + 128;
 constexpr int kFewestStages = 3;  // one in use, two on their way
 // Tasks of each warp, on average, with which float tasks stay as large as they are: with fewer, the
 // warps would end far apart, few loads on their way.
@@ -109,23 +111,28 @@ bool Place(const SharedParts& parts, int64_t budget, Plan* plan) {
   return true;
 }
 
-// x at once in a part of the shared memory, or in all of it, or the widest passes that fit.
-bool PlaceInShared(const ProductCall& call, int64_t rounds, Plan* plan) {
+// x at once in a part of the shared memory, of which a block may have max_bytes, or in all of it,
+// or the widest passes that fit.
+bool PlaceInShared(const ProductCall& call, int64_t rounds, int64_t max_bytes, Plan* plan) {
   const int64_t cols = call.jobs[0].weight->cols;
   MatvecParams& params = plan->params;
   params.num_passes = 1;
   params.pass_cols = static_cast<int32_t>(RoundUp(cols, kXAlignCols));
   const SharedParts whole = PartsFor(call, *plan, cols, rounds, false);
-  const int64_t part = call.output == ProductOutput::kAdd ? kLargeSharedBytes : kSmallSharedBytes;
+  const bool takes_large = call.output == ProductOutput::kAdd;
+  const int64_t part = takes_large ? kLargeSharedBytes : kSmallSharedBytes;
   for (const int64_t budget : {part, kLargeSharedBytes, kAllSharedBytes}) {
-    if (Place(whole, budget, plan)) return true;
+    if (!Place(whole, std::min(budget, max_bytes), plan)) continue;
+    const int64_t least = takes_large ? std::min(kUnpairedSharedBytes, max_bytes) : 0;
+    plan->shared_bytes = std::max(plan->shared_bytes, static_cast<int>(least));
+    return true;
   }
   for (int64_t quanta = CeilDiv(cols, kPassQuantum) - 1; quanta >= 1; --quanta) {
     const int64_t pass_cols = quanta * kPassQuantum;
     params.num_passes = static_cast<int32_t>(CeilDiv(cols, pass_cols));
     params.pass_cols = static_cast<int32_t>(pass_cols);
     const SharedParts parts = PartsFor(call, *plan, pass_cols, rounds, true);
-    if (Place(parts, kAllSharedBytes, plan)) return true;
+    if (Place(parts, std::min(kAllSharedBytes, max_bytes), plan)) return true;
   }
   return false;
 }
@@ -157,32 +164,34 @@ void Describe(const ProductCall& call, int64_t num_rows, int task_rows, MatvecPa
   }
 }
 
-std::optional<Plan> PlanCall(const ProductCall& call, int64_t num_rows, int num_sms) {
+std::optional<Plan> PlanCall(const ProductCall& call, int64_t num_rows,
+                             const MatvecDevice& device) {
   if (num_rows < 1 || num_rows > kMaxMatvecRows || call.jobs.size() > kMaxMatvecJobs) return {};
   for (const ProductJob& job : call.jobs) {
     if (job.weight->dtype != call.jobs[0].weight->dtype) return {};
   }
   Plan plan;
   plan.rows = CompiledRows(static_cast<int>(num_rows));
-  plan.task_rows = TaskRows(call, plan.rows, num_sms);
+  plan.task_rows = TaskRows(call, plan.rows, device.num_sms);
   Describe(call, num_rows, plan.task_rows, &plan.params);
   const int64_t tasks = plan.params.task_begin[plan.params.num_jobs];
-  plan.grid = static_cast<int>(std::min<int64_t>(num_sms, tasks));
-  if (!PlaceInShared(call, RoundsOf(call, tasks, plan.grid), &plan)) return {};
+  plan.grid = static_cast<int>(std::min<int64_t>(device.num_sms, tasks));
+  if (!PlaceInShared(call, RoundsOf(call, tasks, plan.grid), device.max_shared_bytes, &plan))
+    return {};
   return plan;
 }
 
 }  // namespace
 
-int64_t MatvecRows(const ProductCall& call, int num_sms) {
+int64_t MatvecRows(const ProductCall& call, const MatvecDevice& device) {
   for (int64_t rows = std::min<int64_t>(call.num_rows, kMaxMatvecRows); rows > 0; rows /= 2) {
-    if (PlanCall(call, rows, num_sms).has_value()) return rows;
+    if (PlanCall(call, rows, device).has_value()) return rows;
   }
   return 0;
 }
 
-cudaError_t LaunchMatvec(const ProductCall& call, int num_sms, cudaStream_t stream) {
-  const std::optional<Plan> plan = PlanCall(call, call.num_rows, num_sms);
+cudaError_t LaunchMatvec(const ProductCall& call, const MatvecDevice& device, cudaStream_t stream) {
+  const std::optional<Plan> plan = PlanCall(call, call.num_rows, device);
   if (!plan.has_value()) return cudaErrorInvalidValue;
   const DType type = call.jobs[0].weight->dtype;
   if (IsTiled(type)) {

@@ -80,11 +80,6 @@ class BlockRing {
   }
 
  private:
-#if __CUDA_ARCH__ >= 900
-  static constexpr int kFillArrivals = 1;
-#else
-  static constexpr int kFillArrivals = 32;
-#endif
   __device__ BarrierAt Full(int slot) const { return barriers_ + 2 * slot; }
   __device__ BarrierAt Empty(int slot) const { return barriers_ + 2 * slot + 1; }
 

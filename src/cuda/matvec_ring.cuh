@@ -22,7 +22,7 @@ class WarpRing {
   __device__ WarpRing(uint8_t* stages, uint64_t* barriers, int num_stages, int stage_bytes)
       : stages_(stages), barriers_(barriers), num_stages_(num_stages), stage_bytes_(stage_bytes) {
     if (Lane() == 0) {
-      for (int i = 0; i < num_stages; ++i) InitBarrier(&barriers[i], kArrivals);
+      for (int i = 0; i < num_stages; ++i) InitBarrier(&barriers[i], kFillArrivals);
       FenceBarrierInits();
     }
     __syncwarp();
@@ -67,12 +67,6 @@ class WarpRing {
   }
 
  private:
-#if __CUDA_ARCH__ >= 900
-  static constexpr int kArrivals = 1;
-#else
-  static constexpr int kArrivals = 32;
-#endif
-
   static __device__ int Lane() { return threadIdx.x % 32; }
 
   uint8_t* stages_;

@@ -55,7 +55,9 @@ class CudaProductsImpl : public CudaProducts {
     int device = 0;
     TIDAL_RETURN_IF_CUDA_ERROR(cudaGetDevice(&device));
     TIDAL_RETURN_IF_CUDA_ERROR(
-        cudaDeviceGetAttribute(&num_sms_, cudaDevAttrMultiProcessorCount, device));
+        cudaDeviceGetAttribute(&device_.num_sms, cudaDevAttrMultiProcessorCount, device));
+    TIDAL_RETURN_IF_CUDA_ERROR(cudaDeviceGetAttribute(
+        &device_.max_shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
     TIDAL_ASSIGN_OR_RETURN(upload_, WeightUpload::Create());
     TIDAL_RETURN_IF_ERROR(InitCublas());
     const int64_t elems = options_.max_rows * RoundUp(options_.max_cols, kScratchColAlign);
@@ -77,7 +79,7 @@ class CudaProductsImpl : public CudaProducts {
     if (call.num_rows > kMaxMatvecRows || !HasMatvec(call.jobs[0].weight->dtype)) {
       return MultiplyMany(call);
     }
-    if (const int64_t rows = MatvecRows(call, num_sms_); rows > 0) {
+    if (const int64_t rows = MatvecRows(call, device_); rows > 0) {
       return MultiplyFew(call, rows);
     }
     if (call.output == ProductOutput::kSiluMul || call.jobs.size() == 1) return MultiplyMany(call);
@@ -151,7 +153,7 @@ class CudaProductsImpl : public CudaProducts {
         if (call.jobs[i].out == nullptr) continue;
         jobs[i].out = call.jobs[i].out + row * call.jobs[i].out_stride;
       }
-      status_.Note(LaunchMatvec(part, num_sms_, options_.stream), "a matrix-vector product");
+      status_.Note(LaunchMatvec(part, device_, options_.stream), "a matrix-vector product");
     }
   }
 
@@ -221,7 +223,7 @@ class CudaProductsImpl : public CudaProducts {
   }
 
   ProductOptions options_;
-  int num_sms_ = 1;
+  MatvecDevice device_;
   std::unique_ptr<WeightUpload> upload_;
   DeviceBuffer workspace_;
   DeviceBuffer x_;   // converted rows, [max_rows][max_cols]
