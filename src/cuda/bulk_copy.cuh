@@ -1,4 +1,5 @@
-// Runs of bytes from device memory to shared memory by the copy engine, for what a step reads once.
+// Runs of bytes, and boxes of matrices, from device memory to shared memory by the copy engine, for
+// what a step reads once.
 //
 // Needs sm_90. Lines that are read once leave the L2 cache first, so that they push out neither
 // activations nor each other's neighbours that are still to be read: with all products of a bf16
@@ -7,6 +8,7 @@
 #define TIDAL_CUDA_BULK_COPY_CUH_
 
 #include <cstdint>
+#include <cuda.h>
 
 #include "cuda/shared_barrier.cuh"
 
@@ -37,6 +39,17 @@ __device__ __forceinline__ void BulkCopy(uint32_t shared, const uint8_t* global,
       "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
       "[%0], [%1], %2, [%3], %4;" ::"r"(shared),
       "l"(global), "r"(bytes), "r"(barrier.address), "l"(policy)
+      : "memory");
+}
+
+// The same of the box (weight_layout.h) that begins at this row and group of columns, zeros where
+// there are no more; to a multiple of 1024 bytes. The map is a __grid_constant__ parameter.
+__device__ __forceinline__ void BoxCopy(uint32_t shared, const CUtensorMap* map, int row, int group,
+                                        BarrierAt barrier, uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      ".L2::cache_hint [%0], [%1, {%2, %3, %4}], [%5], %6;" ::"r"(shared),
+      "l"(map), "r"(0), "r"(row), "r"(group), "r"(barrier.address), "l"(policy)
       : "memory");
 }
 

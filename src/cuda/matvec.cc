@@ -11,65 +11,55 @@ namespace tidal {
 namespace {
 
 // What a block may have of a multiprocessor's 228 KB of shared memory, of which the system takes 1
-// KB a block. Blocks of two kernels share it, so that one fills its rings while the other ends. The
-// products of a step take the two parts in turn, those that add to the residual stream the large
-// one, which no multiprocessor has twice: behind attention, whose blocks end one by one, two blocks
-// of the output product would lie on one multiprocessor and others have none (with the small part
-// for both, Llama-2-7B with seven selection layers at 102,400 tokens took 5.85 instead of 4.62 ms).
-// Without a neighbour, all of it.
+// KB a block. F16 and BF16 products take all of it: a stage of theirs is free when the last of
+// eight warps is done with it, so that they need many (eight rows of x took 5.0 ms a step of
+// Llama-3-8B with 98 KB, 3.8 with all). Of the others blocks of two kernels share it, so that one
+// fills its rings while the other ends. The products of a step take the two parts in turn, those
+// that add to the residual stream the large one, which no multiprocessor has twice: behind
+// attention, whose blocks end one by one, two blocks of the output product would lie on one
+// multiprocessor and others have none (with the small part for both, Llama-2-7B with seven
+// selection layers at 102,400 tokens took 5.85 instead of 4.62 ms, with the bf16 kernel of that
+// time). Without a neighbour, all of it.
 constexpr int64_t kSmallSharedBytes = 98 * 1024;
 constexpr int64_t kLargeSharedBytes = (228 - 2) * 1024 - kSmallSharedBytes;
 constexpr int64_t kAllSharedBytes = 227 * 1024;
 // More than half, which a block of the large part asks for however its stages add up.
 constexpr int64_t kUnpairedSharedBytes = (228 / 2 - 1) * 1024 + 128;
 constexpr int kFewestStages = 3;  // one in use, two on their way
-// Tasks of each warp, on average, with which float tasks stay as large as they are: with fewer, the
-// warps would end far apart, few loads on their way.
-constexpr int64_t kFewestRounds = 8;
-constexpr int64_t kFewestTaskBytes = 6 * 1024;  // of a float task that is not the largest
 constexpr int kSharedAlign = 128;
+constexpr int kRingAlign = 1024;  // as boxes want it
+
+enum class Kernel : uint8_t {
+  kFloat,   // matvec_float.cu, F32
+  kHalf,    // matvec_half.cu, F16 and BF16
+  kPacked,  // matvec_packed.cu
+};
+Kernel KernelFor(const ProductCall& call) {
+  const DType type = call.jobs[0].weight->dtype;
+  if (IsTiled(type)) return Kernel::kPacked;
+  return type == DType::kF32 ? Kernel::kFloat : Kernel::kHalf;
+}
 
 struct Plan {
+  Kernel kernel = Kernel::kFloat;
   int grid = 0;
-  int rows = 0;       // of x, as compiled
-  int task_rows = 0;  // weight rows of a task, of each matrix whose rows it pairs
+  int rows = 0;  // of x, as compiled
   int shared_bytes = 0;
-  MatvecParams params;
+  HalfMatvecParams half;  // its p is every kernel's; its maps are not made yet
 };
 
 bool IsGated(const ProductCall& call) { return call.output == ProductOutput::kSiluMul; }
 
-// Of all jobs, where a task has so many rows of each.
-int64_t CountTasks(const ProductCall& call, int task_rows) {
-  int64_t tasks = 0;
-  for (const ProductJob& job : call.jobs.first(IsGated(call) ? 1 : call.jobs.size()))
-    tasks += CeilDiv(job.weight->rows, task_rows);
-  return tasks;
-}
-
-// Rows of one matrix. Small tasks leave the busiest warp less, and all warps end closer together;
-// but each has a sum over the lanes and a result to write at its end. On the H200 (1,056 warps),
-// bf16 rows of 4,096, four rows and one row a task: 6,144 rows 16.1 and 14.1 us (the busiest warp
-// has 8 and 6 rows), 14,336 pairs of rows 56.3 and 56.0 us; 4,096 rows 9.8 and 10.6 us, the same of
-// 14,336 columns 30.5 and 30.9 us, but in whole steps one row is 1 to 2 % faster for these too.
-int TaskRows(const ProductCall& call, int rows, int num_sms) {
-  const DeviceMatrix& weight = *call.jobs[0].weight;
-  if (IsTiled(weight.dtype)) return kTileRows;
-  const int matrices = IsGated(call) ? 2 : 1;
-  const int64_t row_bytes = matrices * FloatRowBytes(weight.dtype, weight.cols);
-  int task_rows = kFloatTaskRows / matrices;
-  while (task_rows > 1 && task_rows * matrices > FewestFloatTaskRows(rows) &&
-         task_rows / 2 * row_bytes >= kFewestTaskBytes &&
-         CountTasks(call, task_rows) < kFewestRounds * num_sms * kMatvecWarps) {
-    task_rows /= 2;
-  }
-  return task_rows;
+// Weight rows of a task, of each matrix whose rows it pairs.
+int TaskRows(const ProductCall& call, Kernel kernel) {
+  if (kernel == Kernel::kPacked) return kTileRows;
+  return (kernel == Kernel::kHalf ? kHalfTaskRows : kFloatTaskRows) / (IsGated(call) ? 2 : 1);
 }
 
 // A block's tasks, of the block that has most, counting one for each warp where warps have their
 // own.
-int64_t RoundsOf(const ProductCall& call, int64_t tasks, int64_t grid) {
-  return CeilDiv(tasks, IsTiled(call.jobs[0].weight->dtype) ? grid : grid * kMatvecWarps);
+int64_t RoundsOf(Kernel kernel, int64_t tasks, int64_t grid) {
+  return CeilDiv(tasks, kernel == Kernel::kFloat ? grid * kMatvecWarps : grid);
 }
 
 // Bytes of each part of shared memory for `cols` columns of x at once.
@@ -86,27 +76,33 @@ SharedParts PartsFor(const ProductCall& call, const Plan& plan, int64_t cols, in
   parts.stage = kMatvecWarps * StageBytes(type);
   const int64_t staged = RoundUp(cols, kXAlignCols);
   const int matrices = IsGated(call) ? 2 : 1;
-  if (IsTiled(type)) {
+  if (plan.kernel == Kernel::kPacked) {
     parts.x = PackedXBytes(type, plan.rows, staged) + PackedPartialBytes(plan.rows);
     if (several_passes) parts.carry = rounds * matrices * PackedCarryBytes(plan.rows);
   } else {
     parts.x = plan.rows * staged * static_cast<int64_t>(sizeof(float));
-    if (several_passes)
-      parts.carry = rounds * FloatCarryBytes(plan.rows, matrices * plan.task_rows);
+    if (several_passes) parts.carry = rounds * FloatCarryBytes(plan.rows);
   }
   parts.x = RoundUp(parts.x, kSharedAlign);
   parts.carry = RoundUp(parts.carry, kSharedAlign);
   return parts;
 }
 
+// The same for matvec_half.cu, whatever the columns.
+SharedParts HalfParts(const HalfMatvecParams& half) {
+  return {.x = kMatvecWarps * half.x_depth * HalfXBytes(half.p.num_rows),
+          .carry = HalfSumBytes(half.p.num_rows, half.chunk_tasks),
+          .stage = kHalfStageBytes};
+}
+
 bool Place(const SharedParts& parts, int64_t budget, Plan* plan) {
-  const int64_t used = kFixedBytes + parts.x + parts.carry;
+  const int64_t used = RoundUp(kFixedBytes + parts.x + parts.carry, kRingAlign);
   const int64_t stages = std::min<int64_t>((budget - used) / parts.stage, kMaxStages);
   if (used > budget || stages < kFewestStages) return false;
-  plan->params.num_stages = static_cast<int32_t>(stages);
-  plan->params.x_offset = kFixedBytes;
-  plan->params.carry_offset = static_cast<int32_t>(kFixedBytes + parts.x);
-  plan->params.ring_offset = static_cast<int32_t>(used);
+  plan->half.p.num_stages = static_cast<int32_t>(stages);
+  plan->half.p.x_offset = kFixedBytes;
+  plan->half.p.carry_offset = static_cast<int32_t>(kFixedBytes + parts.x);
+  plan->half.p.ring_offset = static_cast<int32_t>(used);
   plan->shared_bytes = static_cast<int>(used + stages * parts.stage);
   return true;
 }
@@ -115,7 +111,7 @@ bool Place(const SharedParts& parts, int64_t budget, Plan* plan) {
 // or the widest passes that fit.
 bool PlaceInShared(const ProductCall& call, int64_t rounds, int64_t max_bytes, Plan* plan) {
   const int64_t cols = call.jobs[0].weight->cols;
-  MatvecParams& params = plan->params;
+  MatvecParams& params = plan->half.p;
   params.num_passes = 1;
   params.pass_cols = static_cast<int32_t>(RoundUp(cols, kXAlignCols));
   const SharedParts whole = PartsFor(call, *plan, cols, rounds, false);
@@ -171,13 +167,21 @@ std::optional<Plan> PlanCall(const ProductCall& call, int64_t num_rows,
     if (job.weight->dtype != call.jobs[0].weight->dtype) return {};
   }
   Plan plan;
+  plan.kernel = KernelFor(call);
   plan.rows = CompiledRows(static_cast<int>(num_rows));
-  plan.task_rows = TaskRows(call, plan.rows, device.num_sms);
-  Describe(call, num_rows, plan.task_rows, &plan.params);
-  const int64_t tasks = plan.params.task_begin[plan.params.num_jobs];
+  MatvecParams& params = plan.half.p;
+  Describe(call, num_rows, TaskRows(call, plan.kernel), &params);
+  const int64_t tasks = params.task_begin[params.num_jobs];
   plan.grid = static_cast<int>(std::min<int64_t>(device.num_sms, tasks));
-  if (!PlaceInShared(call, RoundsOf(call, tasks, plan.grid), device.max_shared_bytes, &plan))
+  const int64_t rounds = RoundsOf(plan.kernel, tasks, plan.grid);
+  if (plan.kernel == Kernel::kHalf) {
+    plan.half.chunk_tasks = static_cast<int32_t>(HalfChunkTasks(rounds));
+    plan.half.x_depth = static_cast<int32_t>(HalfXDepth(plan.half.chunk_tasks));
+    const int64_t budget = std::min<int64_t>(kAllSharedBytes, device.max_shared_bytes);
+    if (!Place(HalfParts(plan.half), budget, &plan)) return {};
+  } else if (!PlaceInShared(call, rounds, device.max_shared_bytes, &plan)) {
     return {};
+  }
   return plan;
 }
 
@@ -191,16 +195,23 @@ int64_t MatvecRows(const ProductCall& call, const MatvecDevice& device) {
 }
 
 cudaError_t LaunchMatvec(const ProductCall& call, const MatvecDevice& device, cudaStream_t stream) {
-  const std::optional<Plan> plan = PlanCall(call, call.num_rows, device);
+  std::optional<Plan> plan = PlanCall(call, call.num_rows, device);
   if (!plan.has_value()) return cudaErrorInvalidValue;
   const DType type = call.jobs[0].weight->dtype;
-  if (IsTiled(type)) {
-    return LaunchPackedMatvec(type, plan->rows, plan->params, plan->grid, plan->shared_bytes,
-                              stream);
+  const MatvecParams& params = plan->half.p;
+  switch (plan->kernel) {
+    case Kernel::kPacked:
+      return LaunchPackedMatvec(type, plan->rows, params, plan->grid, plan->shared_bytes, stream);
+    case Kernel::kFloat:
+      return LaunchFloatMatvec(plan->rows, params, plan->grid, plan->shared_bytes, stream);
+    case Kernel::kHalf:
+      break;
   }
-  const int task_rows = (IsGated(call) ? 2 : 1) * plan->task_rows;
-  return LaunchFloatMatvec(type, plan->rows, task_rows, plan->params, plan->grid,
-                           plan->shared_bytes, stream);
+  for (int i = 0; i < params.num_jobs && device.maps.Exist(); ++i) {
+    const cudaError_t error = device.maps.Make(*call.jobs[i].weight, &plan->half.boxes[i]);
+    if (error != cudaSuccess) return error;
+  }
+  return LaunchHalfMatvec(type, plan->half, plan->grid, plan->shared_bytes, stream);
 }
 
 }  // namespace tidal

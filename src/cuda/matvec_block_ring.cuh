@@ -3,7 +3,7 @@
 // One warp, the feeder, starts the copies; the others work on the stages, each on its own part of
 // every stage. A barrier in shared memory per stage tells the workers when its bytes are there,
 // another one the feeder when all workers are done with them. On sm_90 the copy engine does a whole
-// stage, a run of bytes, at once; before that each of the feeder's lanes copies 16 bytes at a time.
+// stage at once; before that each of the feeder's lanes copies 16 bytes at a time.
 #ifndef TIDAL_CUDA_MATVEC_BLOCK_RING_CUH_
 #define TIDAL_CUDA_MATVEC_BLOCK_RING_CUH_
 
@@ -28,6 +28,31 @@ struct RingPlace {
   }
 };
 
+// How a stage is filled: a part of it with one run of bytes (a multiple of 16, as are both places),
+// or with a box.
+class StageCopy {
+#if __CUDA_ARCH__ >= 900
+ public:
+  __device__ StageCopy(BarrierAt barrier, uint64_t policy) : barrier_(barrier), policy_(policy) {}
+  __device__ void Run(uint8_t* to, const uint8_t* from, int bytes) const {
+    BulkCopy(SharedAddress(to), from, static_cast<uint32_t>(bytes), barrier_, policy_);
+  }
+  __device__ void Box(uint8_t* to, const CUtensorMap* map, int row, int group) const {
+    BoxCopy(SharedAddress(to), map, row, group, barrier_, policy_);
+  }
+
+ private:
+  BarrierAt barrier_;
+  uint64_t policy_;
+#else
+ public:
+  __device__ void Run(uint8_t* to, const uint8_t* from, int bytes) const {
+    for (int at = static_cast<int>(threadIdx.x % 32) * 16; at < bytes; at += 32 * 16)
+      CopyAsync16(to + at, from + at, true);
+  }
+#endif
+};
+
 class BlockRing {
  public:
   // stages: num_stages times stage_bytes (a multiple of 16); barriers: kMaxStages times two.
@@ -43,18 +68,19 @@ class BlockRing {
     FenceBarrierInits();
   }
 
-  // The feeder, its whole warp: starts filling its next stage, which is free.
-  __device__ void Fill(const uint8_t* source, int bytes) {
+  // The feeder, its whole warp: starts filling its next stage, which is free, with `bytes` bytes:
+  // copy(stage, StageCopy) starts what brings them, by lane 0, before sm_90 by all lanes.
+  template <typename Copy>
+  __device__ void Fill(int bytes, const Copy& copy) {
     const BarrierAt barrier = Full(fill_.slot);
     uint8_t* stage = stages_ + fill_.slot * stage_bytes_;
 #if __CUDA_ARCH__ >= 900
     if (threadIdx.x % 32 == 0) {
       ArriveExpecting(barrier, static_cast<uint32_t>(bytes));
-      BulkCopy(SharedAddress(stage), source, static_cast<uint32_t>(bytes), barrier, policy_);
+      copy(stage, StageCopy(barrier, policy_));
     }
 #else
-    for (int at = static_cast<int>(threadIdx.x % 32) * 16; at < bytes; at += 32 * 16)
-      CopyAsync16(stage + at, source + at, true);
+    copy(stage, StageCopy());
     ArriveAfterCopies(barrier);
 #endif
     fill_.Advance(num_stages_);

@@ -7,7 +7,7 @@
 #include <type_traits>
 
 #include "cuda/launch.cuh"
-#include "cuda/matvec.h"
+#include "cuda/matvec_params.h"
 #include "cuda/matvec_shape.h"
 
 namespace tidal {
@@ -105,6 +105,11 @@ __device__ inline float4 Times(float4 a, float4 b) {
   return {a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w};
 }
 
+__device__ inline float4 Times(float4 a, float b) { return Times(a, {b, b, b, b}); }
+__device__ inline float4 Sum(float4 a, float4 b) {
+  return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w};
+}
+
 __device__ inline float WarpSum(float v) {
 #pragma unroll
   for (int distance = 16; distance > 0; distance /= 2) {
@@ -142,10 +147,18 @@ __device__ inline void PrefetchNorm(const MatvecParams& p) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(p.norm + col));
 }
 
+// Waits for `threads` of the block's threads, on one of the barriers that are not __syncthreads's.
+__device__ __forceinline__ void SyncThreads(int barrier, int threads) {
+  __syncwarp();
+  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
+
 // The job that a task belongs to.
 __device__ inline int JobOf(const MatvecParams& p, int task) {
   int job = 0;
-  while (job + 1 < p.num_jobs && task >= p.task_begin[job + 1]) ++job;
+#pragma unroll
+  for (int next = 1; next < kMaxMatvecJobs; ++next)
+    job += next < p.num_jobs && task >= p.task_begin[next] ? 1 : 0;
   return job;
 }
 
@@ -154,15 +167,22 @@ __device__ inline float WithBias(const MatvecParams::Job& job, int row, float va
 }
 __device__ inline float Silu(float v) { return v / (1.0f + expf(-v)); }
 
-// Enqueues the kernel, with blocks of `threads`, for at least `rows` rows of x; kernel_of(n), n a
-// std::integral_constant of 1, 2, 4 or 8, is the kernel for n.
+// Enqueues a kernel, with blocks of `threads`.
+template <typename Kernel, typename Params>
+cudaError_t LaunchPrepared(Kernel* kernel, const Params& params, int grid, int shared_bytes,
+                           cudaStream_t stream, int threads = kMatvecThreads) {
+  const cudaError_t error = PrepareShared(kernel, shared_bytes);
+  if (error != cudaSuccess) return error;
+  return Launch(kernel, grid, threads, static_cast<size_t>(shared_bytes), stream, params);
+}
+
+// The same for at least `rows` rows of x; kernel_of(n), n a std::integral_constant of 1, 2, 4 or 8,
+// is the kernel for n.
 template <typename KernelOf>
 cudaError_t LaunchForRows(int rows, const MatvecParams& params, int grid, int shared_bytes,
                           cudaStream_t stream, KernelOf kernel_of, int threads = kMatvecThreads) {
   const auto launch = [&](auto kernel) {
-    const cudaError_t error = PrepareShared(kernel, shared_bytes);
-    if (error != cudaSuccess) return error;
-    return Launch(kernel, grid, threads, static_cast<size_t>(shared_bytes), stream, params);
+    return LaunchPrepared(kernel, params, grid, shared_bytes, stream, threads);
   };
   switch (rows) {
     case 1:

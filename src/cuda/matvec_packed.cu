@@ -78,7 +78,9 @@ class Feeder {
   __device__ bool HasMore() const { return pass_ < p_.num_passes; }
   __device__ void Feed(BlockRing* ring) {
     constexpr int kUnits = Geometry<kType>::kStageUnits;
-    ring->Fill(source_, min(kUnits, end_unit_ - unit_) * UnitBytes(kType));
+    const int bytes = min(kUnits, end_unit_ - unit_) * UnitBytes(kType);
+    ring->Fill(bytes,
+               [&](uint8_t* stage, const StageCopy& copy) { copy.Run(stage, source_, bytes); });
     unit_ += kUnits;
     source_ += Geometry<kType>::kStageBytes;
     if (unit_ < end_unit_) return;
@@ -205,11 +207,6 @@ class Results {
   float bias_[kCount][2];
 };
 
-// Waits for `threads` of the block's threads, on one of the barriers that are not __syncthreads's.
-__device__ __forceinline__ void SyncThreads(int barrier, int threads) {
-  __syncwarp();
-  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
-}
 constexpr int kStartBarrier = 1;  // of all threads
 constexpr int kWorkBarrier = 2;   // of those that multiply
 

@@ -1,13 +1,13 @@
 // Chooses between the matrix-vector kernels and cuBLAS.
 //
 // Numerics, in normal mode. Up to 8 rows: float32 activations and sums (matvec_float.cu,
-// matvec_packed.cu). More: BF16 weights with bf16 activations, as such models are trained; F16 and
-// all packed weights with f16, because a quantised weight rounded to bf16 is off by up to 2^-8 of
-// itself and to f16 by 2^-11 only. f16's range is the reason not to: weights beyond 65504 do not
-// occur, and activations are divided by kF16ActivationScale, which reaches 2 million (beyond it
-// they are clamped) and keeps full precision down to 0.002. F32 weights run with tf32, whose
-// fraction is f16's. Sums are float32. In Precision::kF32 everything is float32, packed weights
-// widened exactly.
+// matvec_half.cu, matvec_packed.cu). More: BF16 weights with bf16 activations, as such models are
+// trained; F16 and all packed weights with f16, because a quantised weight rounded to bf16 is off by
+// up to 2^-8 of itself and to f16 by 2^-11 only. f16's range is the reason not to: weights beyond
+// 65504 do not occur, and activations are divided by kF16ActivationScale, which reaches 2 million
+// (beyond it they are clamped) and keeps full precision down to 0.002. F32 weights run with tf32,
+// whose fraction is f16's. Sums are float32. In Precision::kF32 everything is float32, packed
+// weights widened exactly.
 #include "cuda/products.h"
 
 #include <algorithm>
@@ -20,6 +20,7 @@
 #include "cuda/cuda_status.h"
 #include "cuda/device_buffer.h"
 #include "cuda/matvec.h"
+#include "cuda/matvec_params.h"
 #include "cuda/row_ops.h"
 #include "cuda/upload.h"
 #include "cuda/weight_layout.h"
@@ -58,6 +59,7 @@ class CudaProductsImpl : public CudaProducts {
         cudaDeviceGetAttribute(&device_.num_sms, cudaDevAttrMultiProcessorCount, device));
     TIDAL_RETURN_IF_CUDA_ERROR(cudaDeviceGetAttribute(
         &device_.max_shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+    TIDAL_ASSIGN_OR_RETURN(device_.maps, TensorMaps::Create());
     TIDAL_ASSIGN_OR_RETURN(upload_, WeightUpload::Create());
     TIDAL_RETURN_IF_ERROR(InitCublas());
     const int64_t elems = options_.max_rows * RoundUp(options_.max_cols, kScratchColAlign);

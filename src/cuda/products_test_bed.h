@@ -107,12 +107,15 @@ inline Expected Product(const TestMatrix& matrix, int64_t row, const std::vector
 
 // float32 sums: an error of 8 units in the last place of the sum of all terms, each as large as the
 // row's largest weight, covers any order of summing. Tensor cores cut off, where float32 rounds,
-// what lies below the last place of the largest of their 17 addends: two such sums make a group,
-// whose largest addend (a code with its offset is up to twice a weight) times all x bounds them, so
-// that 2 * 17 * 2 * 2 = 136 units are the worst case, all errors of one sign; 32 is the bound here,
-// and ExactWhereSumsAreExact looks for what would hide in it. Many rows: operands of 8 or 11 bits,
-// rounded to nearest, in the worst case of all terms; of f16 activations those below its normal
-// numbers by up to 2^-25 times their scale of 32.
+// what lies below the last place of the largest of their 17 addends. F16 and BF16 weights, with up
+// to 8 rows, add up 64 columns there in 4 such sums, then go on in float32: in the worst case, all
+// errors of one sign, 4 * 17 * 2 = 136 units of 64 columns' terms, but half of the 8 is what they
+// reach. With packed weights two such sums make a group, whose largest addend (a code with its
+// offset is up to twice a weight) times all x bounds them, so that 2 * 17 * 2 * 2 = 136 units are
+// the worst case, all errors of one sign; 32 is the bound here, and ExactWhereSumsAreExact looks
+// for what would hide in it. Many rows: operands of 8 or 11 bits, rounded to nearest, in the worst
+// case of all terms; of f16 activations those below its normal numbers by up to 2^-25 times their
+// scale of 32.
 inline double Tolerance(const Expected& e, DType dtype, Precision precision, int64_t num_rows) {
   const bool on_tensor_cores = IsTiled(dtype) && precision == Precision::kFast;
   const double float_sums = (on_tensor_cores ? 32 : 8) * 0x1p-24 * e.largest;

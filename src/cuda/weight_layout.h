@@ -1,8 +1,12 @@
 // How weight matrices lie in device memory. Host code and kernels both read
 // this description.
 //
-// F32, F16, BF16: rows one after the other, each padded with zeros to a
-// multiple of 16 bytes.
+// F32, F16, BF16: rows one after the other, each padded with zeros, F32 to a
+// multiple of 16 bytes, the others of 128, a group of 64 columns. The copy
+// engine of sm_90 takes these in boxes of 8 rows by 8 groups. In shared memory,
+// from a multiple of 1024 bytes on, a box lies group by group and row by row,
+// 128 bytes each, with the 16-byte chunk c of row r at place c ^ r of its row,
+// so that neither the rows of a chunk nor the chunks of a row share a bank.
 //
 // Packed types: tiles of 16 rows times all columns, one after the other; the
 // last tile's missing rows are zeros. A tile is a sequence of units of 256
@@ -43,7 +47,12 @@
 namespace tidal {
 
 inline constexpr int kTileRows = 16;
-inline constexpr int kRowAlign = 16;  // bytes; what 16-byte loads and bulk copies ask for
+
+inline constexpr int kBoxRows = 8;
+inline constexpr int kBoxGroups = 8;
+inline constexpr int kBoxGroupCols = 64;
+inline constexpr int kBoxGroupBytes = 2 * kBoxGroupCols;
+inline constexpr int kBoxBytes = kBoxRows * kBoxGroups * kBoxGroupBytes;
 
 constexpr bool IsTiled(DType type) {
   return type != DType::kF32 && type != DType::kF16 && type != DType::kBF16;
@@ -52,7 +61,8 @@ constexpr bool IsTiled(DType type) {
 // Of types that are not tiled.
 constexpr int FloatBytes(DType type) { return type == DType::kF32 ? 4 : 2; }
 constexpr int64_t FloatRowBytes(DType type, int64_t cols) {
-  return (cols * FloatBytes(type) + kRowAlign - 1) / kRowAlign * kRowAlign;
+  const int64_t align = type == DType::kF32 ? 16 : kBoxGroupBytes;
+  return (cols * FloatBytes(type) + align - 1) / align * align;
 }
 
 // Of types that are tiled.
