@@ -2,11 +2,11 @@
 //
 // Numerics, in normal mode. Up to 8 rows: float32 activations and sums (matvec_float.cu,
 // matvec_half.cu, matvec_packed.cu). More: BF16 weights with bf16 activations, as such models are
-// trained; F16 and all packed weights with f16, because a quantised weight rounded to bf16 is off by
-// up to 2^-8 of itself and to f16 by 2^-11 only. f16's range is the reason not to: weights beyond
-// 65504 do not occur, and activations are divided by kF16ActivationScale, which reaches 2 million
-// (beyond it they are clamped) and keeps full precision down to 0.002. F32 weights run with tf32,
-// whose fraction is f16's. Sums are float32. In Precision::kF32 everything is float32, packed
+// trained; F16 and all packed weights with f16, because a quantised weight rounded to bf16 is off
+// by up to 2^-8 of itself and to f16 by 2^-11 only. f16's range is the reason not to: weights
+// beyond 65504 do not occur, and activations are divided by kF16ActivationScale, which reaches 2
+// million (beyond it they are clamped) and keeps full precision down to 0.002. F32 weights run with
+// tf32, whose fraction is f16's. Sums are float32. In Precision::kF32 everything is float32, packed
 // weights widened exactly.
 #include "cuda/products.h"
 
