@@ -12,14 +12,14 @@ namespace {
 
 // What a block may have of a multiprocessor's 228 KB of shared memory, of which the system takes 1
 // KB a block. F16 and BF16 products take all of it: a stage of theirs is free when the last of
-// eight warps is done with it, so that they need many (eight rows of x took 5.0 ms a step of
-// Llama-3-8B with 98 KB, 3.8 with all). Of the others blocks of two kernels share it, so that one
-// fills its rings while the other ends. The products of a step take the two parts in turn, those
-// that add to the residual stream the large one, which no multiprocessor has twice: behind
-// attention, whose blocks end one by one, two blocks of the output product would lie on one
-// multiprocessor and others have none (with the small part for both, Llama-2-7B with seven
-// selection layers at 102,400 tokens took 5.85 instead of 4.62 ms, with the bf16 kernel of that
-// time). Without a neighbour, all of it.
+// eight warps is done with it, so that they need many (with eight rows of x, the products of a
+// step of Llama-3-8B took 5.03 ms with the parts below and 4.32 with all, in an earlier form). Of
+// the others blocks of two kernels share it, so that one fills its rings while the other ends. The
+// products of a step take the two parts in turn, those that add to the residual stream the large
+// one, which no multiprocessor has twice: behind attention, whose blocks end one by one, two blocks
+// of the output product would lie on one multiprocessor and others have none (with the small part
+// for both, Llama-2-7B with seven selection layers at 102,400 tokens took 5.85 instead of 4.62 ms,
+// with the bf16 kernel of that time). Without a neighbour, all of it.
 constexpr int64_t kSmallSharedBytes = 98 * 1024;
 constexpr int64_t kLargeSharedBytes = (228 - 2) * 1024 - kSmallSharedBytes;
 constexpr int64_t kAllSharedBytes = 227 * 1024;
@@ -45,7 +45,9 @@ struct Plan {
   int grid = 0;
   int rows = 0;  // of x, as compiled
   int shared_bytes = 0;
-  HalfMatvecParams half;  // its p is every kernel's; its maps are not made yet
+  MatvecParams params;
+  int chunk_tasks = 0;  // kHalf: as in HalfMatvecParams
+  int x_depth = 0;
 };
 
 bool IsGated(const ProductCall& call) { return call.output == ProductOutput::kSiluMul; }
@@ -89,9 +91,9 @@ SharedParts PartsFor(const ProductCall& call, const Plan& plan, int64_t cols, in
 }
 
 // The same for matvec_half.cu, whatever the columns.
-SharedParts HalfParts(const HalfMatvecParams& half) {
-  return {.x = kMatvecWarps * half.x_depth * HalfXBytes(half.p.num_rows),
-          .carry = HalfSumBytes(half.p.num_rows, half.chunk_tasks),
+SharedParts HalfParts(const Plan& plan) {
+  return {.x = kMatvecWarps * plan.x_depth * HalfXBytes(plan.params.num_rows),
+          .carry = HalfSumBytes(plan.params.num_rows, plan.chunk_tasks),
           .stage = kHalfStageBytes};
 }
 
@@ -99,10 +101,10 @@ bool Place(const SharedParts& parts, int64_t budget, Plan* plan) {
   const int64_t used = RoundUp(kFixedBytes + parts.x + parts.carry, kRingAlign);
   const int64_t stages = std::min<int64_t>((budget - used) / parts.stage, kMaxStages);
   if (used > budget || stages < kFewestStages) return false;
-  plan->half.p.num_stages = static_cast<int32_t>(stages);
-  plan->half.p.x_offset = kFixedBytes;
-  plan->half.p.carry_offset = static_cast<int32_t>(kFixedBytes + parts.x);
-  plan->half.p.ring_offset = static_cast<int32_t>(used);
+  plan->params.num_stages = static_cast<int32_t>(stages);
+  plan->params.x_offset = kFixedBytes;
+  plan->params.carry_offset = static_cast<int32_t>(kFixedBytes + parts.x);
+  plan->params.ring_offset = static_cast<int32_t>(used);
   plan->shared_bytes = static_cast<int>(used + stages * parts.stage);
   return true;
 }
@@ -111,7 +113,7 @@ bool Place(const SharedParts& parts, int64_t budget, Plan* plan) {
 // or the widest passes that fit.
 bool PlaceInShared(const ProductCall& call, int64_t rounds, int64_t max_bytes, Plan* plan) {
   const int64_t cols = call.jobs[0].weight->cols;
-  MatvecParams& params = plan->half.p;
+  MatvecParams& params = plan->params;
   params.num_passes = 1;
   params.pass_cols = static_cast<int32_t>(RoundUp(cols, kXAlignCols));
   const SharedParts whole = PartsFor(call, *plan, cols, rounds, false);
@@ -169,20 +171,31 @@ std::optional<Plan> PlanCall(const ProductCall& call, int64_t num_rows,
   Plan plan;
   plan.kernel = KernelFor(call);
   plan.rows = CompiledRows(static_cast<int>(num_rows));
-  MatvecParams& params = plan.half.p;
+  MatvecParams& params = plan.params;
   Describe(call, num_rows, TaskRows(call, plan.kernel), &params);
   const int64_t tasks = params.task_begin[params.num_jobs];
   plan.grid = static_cast<int>(std::min<int64_t>(device.num_sms, tasks));
   const int64_t rounds = RoundsOf(plan.kernel, tasks, plan.grid);
   if (plan.kernel == Kernel::kHalf) {
-    plan.half.chunk_tasks = static_cast<int32_t>(HalfChunkTasks(rounds));
-    plan.half.x_depth = static_cast<int32_t>(HalfXDepth(plan.half.chunk_tasks));
+    plan.chunk_tasks = static_cast<int>(HalfChunkTasks(rounds));
+    plan.x_depth = static_cast<int>(HalfXDepth(plan.chunk_tasks));
     const int64_t budget = std::min<int64_t>(kAllSharedBytes, device.max_shared_bytes);
-    if (!Place(HalfParts(plan.half), budget, &plan)) return {};
+    if (!Place(HalfParts(plan), budget, &plan)) return {};
   } else if (!PlaceInShared(call, rounds, device.max_shared_bytes, &plan)) {
     return {};
   }
   return plan;
+}
+
+cudaError_t LaunchHalf(const ProductCall& call, const Plan& plan, const MatvecDevice& device,
+                       cudaStream_t stream) {
+  HalfMatvecParams params = {
+      .boxes = {}, .p = plan.params, .chunk_tasks = plan.chunk_tasks, .x_depth = plan.x_depth};
+  for (size_t i = 0; i < call.jobs.size() && device.maps.Exist(); ++i) {
+    const cudaError_t error = device.maps.Make(*call.jobs[i].weight, &params.boxes[i]);
+    if (error != cudaSuccess) return error;
+  }
+  return LaunchHalfMatvec(call.jobs[0].weight->dtype, params, plan.grid, plan.shared_bytes, stream);
 }
 
 }  // namespace
@@ -195,23 +208,18 @@ int64_t MatvecRows(const ProductCall& call, const MatvecDevice& device) {
 }
 
 cudaError_t LaunchMatvec(const ProductCall& call, const MatvecDevice& device, cudaStream_t stream) {
-  std::optional<Plan> plan = PlanCall(call, call.num_rows, device);
+  const std::optional<Plan> plan = PlanCall(call, call.num_rows, device);
   if (!plan.has_value()) return cudaErrorInvalidValue;
-  const DType type = call.jobs[0].weight->dtype;
-  const MatvecParams& params = plan->half.p;
   switch (plan->kernel) {
-    case Kernel::kPacked:
-      return LaunchPackedMatvec(type, plan->rows, params, plan->grid, plan->shared_bytes, stream);
     case Kernel::kFloat:
-      return LaunchFloatMatvec(plan->rows, params, plan->grid, plan->shared_bytes, stream);
+      return LaunchFloatMatvec(plan->rows, plan->params, plan->grid, plan->shared_bytes, stream);
     case Kernel::kHalf:
-      break;
+      return LaunchHalf(call, *plan, device, stream);
+    case Kernel::kPacked:
+      return LaunchPackedMatvec(call.jobs[0].weight->dtype, plan->rows, plan->params, plan->grid,
+                                plan->shared_bytes, stream);
   }
-  for (int i = 0; i < params.num_jobs && device.maps.Exist(); ++i) {
-    const cudaError_t error = device.maps.Make(*call.jobs[i].weight, &plan->half.boxes[i]);
-    if (error != cudaSuccess) return error;
-  }
-  return LaunchHalfMatvec(type, plan->half, plan->grid, plan->shared_bytes, stream);
+  return cudaErrorInvalidValue;
 }
 
 }  // namespace tidal

@@ -90,7 +90,7 @@ class BlockRing {
   // The feeder, before it ends: its lanes' own copies end with them.
   __device__ void Drain() const {
 #if __CUDA_ARCH__ < 900
-    asm volatile("cp.async.wait_all;" ::: "memory");
+    WaitForAllCopies();
 #endif
   }
 

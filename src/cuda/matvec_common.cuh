@@ -152,6 +152,9 @@ __device__ __forceinline__ void SyncThreads(int barrier, int threads) {
   __syncwarp();
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
+// Of blocks in which warps have different work.
+inline constexpr int kStartBarrier = 1;  // of all threads
+inline constexpr int kWorkBarrier = 2;   // of those that multiply
 
 // The job that a task belongs to.
 __device__ inline int JobOf(const MatvecParams& p, int task) {
@@ -160,6 +163,21 @@ __device__ inline int JobOf(const MatvecParams& p, int task) {
   for (int next = 1; next < kMaxMatvecJobs; ++next)
     job += next < p.num_jobs && task >= p.task_begin[next] ? 1 : 0;
   return job;
+}
+
+// Row i of a task of kTaskRows; one that pairs two matrices has half of them of each.
+struct WeightRow {
+  int job;
+  int row;
+};
+template <int kTaskRows>
+__device__ WeightRow RowOfTask(const MatvecParams& p, int task, int i) {
+  if (p.output == ProductOutput::kSiluMul) {
+    constexpr int kPairs = kTaskRows / 2;
+    return {i / kPairs, task * kPairs + i % kPairs};
+  }
+  const int job = JobOf(p, task);
+  return {job, (task - p.task_begin[job]) * kTaskRows + i};
 }
 
 __device__ inline float WithBias(const MatvecParams::Job& job, int row, float value) {

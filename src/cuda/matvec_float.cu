@@ -1,11 +1,10 @@
 // What      y = W x for 1 to 8 rows of x and weights of F32; RMS norm in front, bias, addition or
 //           silu(gate) * up behind.
 // Shapes    W [rows][cols] (weight_layout.h), x [num_rows][cols] f32, out [num_rows][rows] f32.
-// Launch    one block of 8 warps per multiprocessor; task t (4 weight rows) belongs to warp t % 8
-// of
-//           block t / 8 % grid, so that what a multiprocessor reads at a time lies together. Each
-//           warp streams its rows through a ring of 2 KB stages in shared memory, filled before
-//           WaitForInputs: while the kernel before drains and x is normed, the memory keeps
+// Launch    one block of 8 warps per multiprocessor; task t, 4 weight rows, belongs to warp t % 8
+//           of block t / 8 % grid, so that what a multiprocessor reads at a time lies together.
+//           Each warp streams its rows through a ring of 2 KB stages in shared memory, filled
+//           before WaitForInputs: while the kernel before drains and x is normed, the memory keeps
 //           reading. The next kernel's blocks fill theirs beside it (matvec.cc).
 // Bytes     W once, x once per multiprocessor from L2.
 // Speed     not watched: models of F32 weights are made for comparing.
@@ -18,20 +17,6 @@
 
 namespace tidal {
 namespace {
-
-struct WeightRow {
-  int job;
-  int row;
-};
-// Row i of a task.
-__device__ WeightRow RowOfTask(const MatvecParams& p, int task, int i) {
-  if (p.output == ProductOutput::kSiluMul) {
-    constexpr int kPairs = kFloatTaskRows / 2;
-    return {i / kPairs, task * kPairs + i % kPairs};
-  }
-  const int job = JobOf(p, task);
-  return {job, (task - p.task_begin[job]) * kFloatTaskRows + i};
-}
 
 // A stage holds a run of each row of a task: a vector of 16 bytes for each lane.
 constexpr int kRunBytes = kFloatStageBytes / kFloatTaskRows;
@@ -86,7 +71,8 @@ class Feeder {
  private:
   __device__ void FindRow() {
     if (pass_ == p_.num_passes) return;
-    const WeightRow at = RowOfTask(p_, task_, static_cast<int>(threadIdx.x % kFloatTaskRows));
+    const WeightRow at =
+        RowOfTask<kFloatTaskRows>(p_, task_, static_cast<int>(threadIdx.x % kFloatTaskRows));
     const MatvecParams::Job& job = p_.jobs[at.job];
     const int row = min(at.row, job.rows - 1);  // a task's missing rows repeat the last one
     row_ = job.weight + static_cast<int64_t>(row) * geometry_.row_bytes;
@@ -172,7 +158,7 @@ __device__ void Finish(const MatvecParams& p, int task, float inverse_rms,
                        float (&acc)[kFloatTaskRows * kN]) {
   float value = SumOverLanes(acc) * inverse_rms;
   const int n = LaneSum<kN>::N();
-  const WeightRow at = RowOfTask(p, task, LaneSum<kN>::Row());
+  const WeightRow at = RowOfTask<kFloatTaskRows>(p, task, LaneSum<kN>::Row());
   const MatvecParams::Job& job = p.jobs[at.job];
   const bool exists = at.row < job.rows && n < p.num_rows;
   if (exists) value = WithBias(job, at.row, value);

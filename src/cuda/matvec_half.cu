@@ -27,8 +27,7 @@ namespace {
 
 constexpr int kFeederWarp = kMatvecWarps;
 constexpr int kThreads = kMatvecThreads + 32;
-constexpr int kStartBarrier = 1;  // of all threads
-constexpr int kWorkBarrier = 2;   // of those that multiply
+static_assert(2 * kMaxStages + kMatvecWarps * kMaxHalfXDepth <= kBarrierBytes / 8);
 
 // The block's tasks, in chunks, and the passes over the columns of each chunk: in a pass every task
 // has one stage.
@@ -48,19 +47,6 @@ struct Share {
     return static_cast<int>(blockIdx.x) + i * static_cast<int>(gridDim.x);
   }
 };
-
-// Row `row` of a task.
-struct WeightRow {
-  int job;
-  int row;
-};
-__device__ WeightRow RowOfTask(const MatvecParams& p, int task, int row) {
-  if (p.output == ProductOutput::kSiluMul) {
-    return {row / kBoxRows, task * kBoxRows + row % kBoxRows};
-  }
-  const int job = JobOf(p, task);
-  return {job, (task - p.task_begin[job]) * kHalfTaskRows + row};
-}
 
 // The box of a stage that begins at this row, as BoxCopy lays it out.
 __device__ void CopyBox(const HalfMatvecParams& half, const WeightRow& at, int group, uint8_t* to,
@@ -91,7 +77,7 @@ __device__ void FeedStages(const HalfMatvecParams& half, const Share& share, Blo
     ring.Fill(kHalfStageBytes, [&](uint8_t* to, const StageCopy& copy) {
 #pragma unroll
       for (int box = 0; box < 2; ++box) {
-        const WeightRow at = RowOfTask(half.p, Share::Task(task), box * kBoxRows);
+        const WeightRow at = RowOfTask<kHalfTaskRows>(half.p, Share::Task(task), box * kBoxRows);
         CopyBox(half, at, pass * kBoxGroups, to + box * kBoxBytes, copy);
       }
     });
@@ -161,7 +147,7 @@ struct Results {
   __device__ __forceinline__ void ForEach(int chunk, int tasks, const Use& use) const {
     if (n >= p.num_rows) return;
     for (int task = first; task < tasks; task += kTasksAtOnce) {
-      const WeightRow at = RowOfTask(p, Share::Task(chunk + task), row);
+      const WeightRow at = RowOfTask<kHalfTaskRows>(p, Share::Task(chunk + task), row);
       const MatvecParams::Job& job = p.jobs[at.job];
       if (at.row < job.rows) use(task, at, job.out + n * job.out_stride + at.row);
     }
@@ -272,7 +258,7 @@ __device__ void MultiplyAndPut(const HalfMatvecParams& half, const Share& share,
       squares += __shfl_xor_sync(~0u, squares, 2);
       if (threadIdx.x % 4 == 0) squares_of_warps[row * kMatvecWarps + warp] = squares;
     }
-    asm volatile("cp.async.wait_all;" ::: "memory");  // the thread's own addends
+    WaitForAllCopies();  // the thread's own addends
     SyncThreads(kWorkBarrier, kMatvecThreads);
     if (p.output == ProductOutput::kSiluMul) {
       PutResults<true>(p, chunk, tasks, partial, addends, squares_of_warps);

@@ -36,6 +36,7 @@ __device__ __forceinline__ int FirstCol(int pass) {
 // them, in shared memory, in quads of four columns. Quad q of a row lies at place q ^ q / 8 of its
 // row, in odd rows of x with bit 1 turned over too, so that lanes read without bank conflicts.
 inline constexpr int kRowQuads = kBoxGroupCols / 4;
+static_assert(HalfXBytes(0) == kRowQuads * int64_t{sizeof(float4)});  // as the host counts them
 
 // A warp's ring of these, passes ahead of the one that is worked on: x comes from the L2 cache,
 // which takes long to answer while weights stream through it.

@@ -207,9 +207,6 @@ class Results {
   float bias_[kCount][2];
 };
 
-constexpr int kStartBarrier = 1;  // of all threads
-constexpr int kWorkBarrier = 2;   // of those that multiply
-
 // The warp that starts the copies.
 template <DType kType, int kN>
 __device__ void FeedStages(const MatvecParams& p, const Geometry<kType>& geometry,

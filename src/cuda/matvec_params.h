@@ -35,7 +35,8 @@ struct MatvecParams {
   bool x_aligned = false;  // rows of x (and norm) are whole vectors of 16 bytes
 
   // How x is staged in shared memory: all of it, or in passes of pass_cols columns, between which
-  // the sums are kept there too. With F16 and BF16 weights x_offset is where the warps' sums go.
+  // the sums are kept there too. Not with F16 and BF16 weights, which have the warps' x of a few
+  // passes at x_offset, and their sums and what these are added to at carry_offset.
   int32_t pass_cols = 0;
   int32_t num_passes = 0;
   int32_t num_stages = 0;  // of each warp's ring, or the block's

@@ -7,7 +7,8 @@
 // beyond 65504 do not occur, and activations are divided by kF16ActivationScale, which reaches 2
 // million (beyond it they are clamped) and keeps full precision down to 0.002. F32 weights run with
 // tf32, whose fraction is f16's. Sums are float32. In Precision::kF32 everything is float32, packed
-// weights widened exactly.
+// weights widened exactly; few rows with F16 and BF16 weights have x in three parts there too,
+// which is all of it.
 #include "cuda/products.h"
 
 #include <algorithm>
